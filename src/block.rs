@@ -1,0 +1,135 @@
+//! Rows on the host: `rows × dim` float32 values, row-major, with the ids they have in their `Source`.
+
+use std::ops::Range;
+
+use ndarray::ArrayView2;
+
+use crate::error::BlockError;
+use crate::units::RowId;
+
+/// The ids of a block's rows, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RowIds {
+    /// Consecutive rows.
+    Range(Range<u64>),
+    /// Any rows, in any order.
+    List(Vec<u64>),
+}
+
+impl RowIds {
+    /// How many rows.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Range(range) => usize::try_from(range.end.saturating_sub(range.start)).unwrap_or(usize::MAX),
+            Self::List(ids) => ids.len(),
+        }
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The id of the `row`-th row.
+    ///
+    /// # Panics
+    /// When a list has no such row.
+    #[must_use]
+    pub fn get(&self, row: usize) -> RowId {
+        match self {
+            Self::Range(range) => RowId(range.start + row as u64),
+            Self::List(ids) => RowId(ids[row]),
+        }
+    }
+}
+
+/// Host rows, `rows × dim` float32, row-major, finite.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RowBlock {
+    ids: RowIds,
+    dim: usize,
+    values: Vec<f32>,
+}
+
+impl RowBlock {
+    /// A block of `ids.len()` rows.
+    ///
+    /// # Errors
+    /// [`BlockError::Shape`] when `values` does not hold `ids.len() × dim` numbers or `dim` is 0.
+    pub fn new(ids: RowIds, dim: usize, values: Vec<f32>) -> Result<Self, BlockError> {
+        if dim == 0 || ids.len().checked_mul(dim) != Some(values.len()) {
+            return Err(BlockError::Shape { rows: ids.len(), dim, values: values.len() });
+        }
+        Ok(Self { ids, dim, values })
+    }
+
+    /// How many rows.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// Values per row.
+    #[must_use]
+    pub fn dim(&self) -> usize {
+        self.dim
+    }
+
+    /// The rows' ids.
+    #[must_use]
+    pub fn ids(&self) -> &RowIds {
+        &self.ids
+    }
+
+    /// One row's `dim` values.
+    ///
+    /// # Panics
+    /// When there is no such row.
+    #[must_use]
+    pub fn row(&self, row: usize) -> &[f32] {
+        &self.values[row * self.dim..(row + 1) * self.dim]
+    }
+
+    /// All values, row-major.
+    #[must_use]
+    pub fn values(&self) -> &[f32] {
+        &self.values
+    }
+
+    /// The block as an array, `rows × dim`.
+    ///
+    /// # Panics
+    /// Never: the constructor checked the shape.
+    #[must_use]
+    pub fn view(&self) -> ArrayView2<'_, f32> {
+        #[allow(clippy::expect_used)]
+        ArrayView2::from_shape((self.rows(), self.dim), &self.values).expect("the constructor checked the shape")
+    }
+
+    /// The values' buffer, to read the next block into.
+    #[must_use]
+    pub fn into_values(self) -> Vec<f32> {
+        self.values
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_block_knows_its_rows() -> Result<(), BlockError> {
+        let block = RowBlock::new(RowIds::List(vec![7, 3]), 2, vec![1., 2., 3., 4.])?;
+        assert_eq!((block.rows(), block.row(1), block.ids().get(1)), (2, [3., 4.].as_slice(), RowId(3)));
+        assert_eq!(block.view()[[0, 1]], 2.0);
+        Ok(())
+    }
+
+    #[test]
+    fn a_block_of_the_wrong_shape_is_refused() {
+        assert!(RowBlock::new(RowIds::Range(0..3), 2, vec![0.0; 5]).is_err());
+        assert!(RowBlock::new(RowIds::Range(0..0), 0, vec![]).is_err());
+    }
+}

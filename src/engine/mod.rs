@@ -1,0 +1,152 @@
+//! How rows are searched: the one trait that the CPU, GPU and HNSW engines implement. No files, no threads of its own.
+
+pub mod cpu;
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::block::RowBlock;
+use crate::error::EngineError;
+use crate::metric::EngineKind;
+use crate::topk::TopK;
+use crate::units::K;
+
+/// The group of a row that belongs to none: it is never excluded.
+pub const NO_GROUP: u32 = u32::MAX;
+
+/// Reference rows that are resident together (≤ 1 GiB).
+#[derive(Debug)]
+pub struct Partition {
+    key: u64,
+    /// The rows and their ids.
+    pub block: RowBlock,
+    /// Each row's group, for [`Exclude::SameGroup`]; [`NO_GROUP`] where it has none.
+    pub groups: Option<Vec<u32>>,
+    /// Rows that may be found; `None` is all of them.
+    pub mask: Option<Vec<bool>>,
+}
+
+impl Partition {
+    /// A partition of these rows, without groups or mask.
+    #[must_use]
+    pub fn new(block: RowBlock) -> Arc<Self> {
+        Self::with(block, None, None)
+    }
+
+    /// A partition of these rows with their groups and mask, each of `block.rows()` entries.
+    ///
+    /// # Panics
+    /// When groups or mask have another length than the block.
+    #[must_use]
+    pub fn with(block: RowBlock, groups: Option<Vec<u32>>, mask: Option<Vec<bool>>) -> Arc<Self> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        assert!(groups.as_ref().is_none_or(|g| g.len() == block.rows()), "one group per row");
+        assert!(mask.as_ref().is_none_or(|m| m.len() == block.rows()), "one mask bit per row");
+        Arc::new(Self { key: NEXT.fetch_add(1, Ordering::Relaxed), block, groups, mask })
+    }
+
+    /// Unique in this process: tells an engine that it has seen this partition before.
+    #[must_use]
+    pub fn key(&self) -> u64 {
+        self.key
+    }
+}
+
+/// Which queries of the block a visit concerns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum VisitQueries {
+    /// All of them.
+    All,
+    /// These rows of the block, ascending.
+    List(Vec<u32>),
+}
+
+/// Some rows of the query block against a row range of a partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Visit {
+    /// Rows of the partition.
+    pub rows: Range<u32>,
+    /// Rows of the query block.
+    pub queries: VisitQueries,
+}
+
+/// Which references a query must not get.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Exclude {
+    /// None.
+    #[default]
+    Nothing,
+    /// The reference whose id is the query's own (self-mapping).
+    OwnRow,
+    /// References of the query's group. One group per query row; [`NO_GROUP`] excludes nothing. With `own_row`, also
+    /// the reference whose id is the query's own.
+    SameGroup {
+        /// Groups of the query rows.
+        groups: Vec<u32>,
+        /// Whether the own row is excluded as well.
+        own_row: bool,
+    },
+}
+
+/// What planning must know of an engine.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EngineLimits {
+    /// Which arithmetic.
+    pub kind: EngineKind,
+    /// Host bytes per query row between `begin` and `finish`, the caller's block and the finished `TopK` not counted.
+    pub bytes_per_query: u64,
+    /// Host bytes per row of a partition that the engine has visited and still holds, the partition itself not counted.
+    pub bytes_per_reference: u64,
+    /// Host bytes whatever the sizes.
+    pub bytes_fixed: u64,
+    /// Most bytes of rows in one partition.
+    pub partition_bytes_max: u64,
+    /// Expected rate, pairs per second, for the plan's estimate of time.
+    pub pairs_per_second: f64,
+}
+
+/// A search engine: holds one block of queries and their running top-k from `begin` to `finish`.
+///
+/// All ids and distances are those of `oracle::search` on the same rows, outside `metric::tie_band`; the same calls
+/// give the same bytes whatever the number of threads and however the references are split.
+pub trait Engine: Send {
+    /// What planning must know, for rows of `dim` dimensions and `k` neighbours.
+    fn limits(&self, dim: usize, k: K) -> EngineLimits;
+
+    /// Makes these queries resident, with an empty top-k each. Ends whatever was begun before.
+    ///
+    /// # Errors
+    /// A constant row under correlation, exclusion groups that do not fit.
+    fn begin(&mut self, queries: &RowBlock, k: K, exclude: &Exclude) -> Result<(), EngineError>;
+
+    /// Searches rows of a partition for rows of the query block. May return before the work is done.
+    ///
+    /// # Errors
+    /// Rows of another dimension, rows out of range, a constant row under correlation, no `begin`.
+    fn visit(&mut self, part: &Arc<Partition>, visits: &[Visit]) -> Result<(), EngineError>;
+
+    /// Each query's k-th best distance so far, +∞ where it has fewer than k.
+    ///
+    /// # Errors
+    /// No `begin`.
+    fn bounds(&mut self) -> Result<Vec<f32>, EngineError>;
+
+    /// The k nearest of everything visited since `begin`; the queries are released.
+    ///
+    /// # Errors
+    /// No `begin`.
+    fn finish(&mut self) -> Result<TopK, EngineError>;
+
+    /// The k nearest so far; the queries stay.
+    ///
+    /// # Errors
+    /// No `begin`.
+    fn snapshot(&mut self) -> Result<TopK, EngineError>;
+
+    /// Replaces what was found so far, as if everything behind `top` had been visited.
+    ///
+    /// # Errors
+    /// No `begin`, or another number of rows or k.
+    fn restore(&mut self, top: &TopK) -> Result<(), EngineError>;
+}

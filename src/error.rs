@@ -1,0 +1,281 @@
+//! What can go wrong, one enum per floor, wrapped once by [`Error`]. Messages say what, where, found against expected,
+//! and what to do.
+
+use std::path::PathBuf;
+
+use thiserror::Error as ThisError;
+
+use crate::units::ByteCount;
+
+/// A value that cannot be what its type means.
+#[derive(Clone, Debug, PartialEq, Eq, ThisError)]
+#[non_exhaustive]
+pub enum UnitError {
+    /// k out of range.
+    #[error("k = {found} is out of range: use 1 to {max}")]
+    K {
+        /// What was asked.
+        found: u32,
+        /// The most that is supported.
+        max: u32,
+    },
+    /// Not a number of bytes.
+    #[error("`{text}` is not a size: write a number and a unit, for example 512MiB or 8GiB")]
+    Bytes {
+        /// What was given.
+        text: String,
+    },
+    /// Not a metric.
+    #[error("there is no metric `{found}`: use one of {known}")]
+    Metric {
+        /// What was given.
+        found: String,
+        /// The names there are.
+        known: String,
+    },
+}
+
+/// A block of rows that does not hold together.
+#[derive(Clone, Debug, PartialEq, Eq, ThisError)]
+#[non_exhaustive]
+pub enum BlockError {
+    /// Values do not fill rows × dim.
+    #[error("{values} values do not fill {rows} rows × {dim} dimensions")]
+    Shape {
+        /// Rows.
+        rows: usize,
+        /// Dimensions.
+        dim: usize,
+        /// Values given.
+        values: usize,
+    },
+}
+
+/// Reading and writing.
+#[derive(Debug, ThisError)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// Nothing there.
+    #[error("{} does not exist", path.display())]
+    Missing {
+        /// Where.
+        path: PathBuf,
+    },
+    /// Something there that is none of the formats.
+    #[error("{} is not a store this can read: {why}", path.display())]
+    NotAStore {
+        /// Where.
+        path: PathBuf,
+        /// What was found, and what was expected.
+        why: String,
+    },
+    /// A key that the store does not have.
+    #[error("{store} has no {key}{}", nearest(near))]
+    MissingKey {
+        /// The store.
+        store: String,
+        /// The key, for example `obsm/X_pca`.
+        key: String,
+        /// Names that are there, the most alike first.
+        near: Vec<String>,
+    },
+    /// An array or column of a kind that cannot be used here.
+    #[error("{array} is {found}; {expected}")]
+    WrongKind {
+        /// The array, with its store.
+        array: String,
+        /// What it is.
+        found: String,
+        /// What is needed, and what to do.
+        expected: String,
+    },
+    /// A NaN or an infinity where a position is needed.
+    #[error("{array} holds {value} at row {row}, column {column}; remove such rows or impute them first")]
+    NotFinite {
+        /// The array, with its store.
+        array: String,
+        /// The row.
+        row: u64,
+        /// The column.
+        column: u64,
+        /// The value.
+        value: f64,
+    },
+    /// Rows outside the array.
+    #[error("{array} has {rows} rows; rows {start}..{end} were asked for")]
+    OutOfRange {
+        /// The array, with its store.
+        array: String,
+        /// Its rows.
+        rows: u64,
+        /// First row asked for.
+        start: u64,
+        /// One past the last.
+        end: u64,
+    },
+    /// Bytes that are not what was written.
+    #[error("{array} is damaged: {why}")]
+    Damaged {
+        /// The array or file.
+        array: String,
+        /// How it shows.
+        why: String,
+    },
+    /// No room.
+    #[error("no space left on the device while writing {}; free some and run again with --resume", path.display())]
+    DiskFull {
+        /// The file.
+        path: PathBuf,
+    },
+    /// No permission.
+    #[error("no permission to {action} {}", path.display())]
+    Permission {
+        /// read or write.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+    },
+    /// Anything else the operating system said.
+    #[error("cannot {action} {}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A zarr array or codec that failed.
+    #[error("{array}: {why}")]
+    Zarr {
+        /// The array, with its store.
+        array: String,
+        /// What zarr said.
+        why: String,
+    },
+}
+
+fn nearest(near: &[String]) -> String {
+    if near.is_empty() { String::new() } else { format!("; there is {}", near.join(", ")) }
+}
+
+/// A plan that cannot be made.
+#[derive(Clone, Debug, PartialEq, Eq, ThisError)]
+#[non_exhaustive]
+pub enum PlanError {
+    /// The budget holds not even the smallest plan.
+    #[error("host memory {budget} is too little: this run needs at least {needs} ({why}); raise --host-memory{advice}")]
+    Budget {
+        /// What was given.
+        budget: ByteCount,
+        /// The least that works.
+        needs: ByteCount,
+        /// What takes it.
+        why: String,
+        /// Other ways out, starting with a comma, or nothing.
+        advice: String,
+    },
+}
+
+/// A search that failed.
+#[derive(Debug, ThisError)]
+#[non_exhaustive]
+pub enum EngineError {
+    /// Called before `begin`.
+    #[error("no queries are loaded: begin comes before {call}")]
+    NotBegun {
+        /// The call.
+        call: &'static str,
+    },
+    /// Rows of different width.
+    #[error("queries have {queries} dimensions and references {references}; both must be of one embedding")]
+    Dim {
+        /// Dimensions of the queries.
+        queries: usize,
+        /// Dimensions of the references.
+        references: usize,
+    },
+    /// A row whose distance is not defined.
+    #[error("{side} row {row} is constant, so its correlation is not defined; remove it or use another metric")]
+    ConstantRow {
+        /// query or reference.
+        side: &'static str,
+        /// The row's id.
+        row: u64,
+    },
+    /// Something handed over that does not fit the queries or the partition.
+    #[error("{what} do not fit: {why}")]
+    Shape {
+        /// What.
+        what: &'static str,
+        /// How.
+        why: String,
+    },
+}
+
+/// A job that cannot be done, or not this way.
+#[derive(Debug, ThisError)]
+#[non_exhaustive]
+pub enum JobError {
+    /// A choice that is not built yet or does not fit the others.
+    #[error("{0}")]
+    Refused(String),
+    /// The output is there already.
+    #[error("{} exists already; continue it with --resume or replace it with --overwrite", path.display())]
+    OutputExists {
+        /// The output.
+        path: PathBuf,
+    },
+    /// `--resume` on the work of another job.
+    #[error("{} was begun by another job, so it can't be resumed: {differs}", path.display())]
+    OtherJob {
+        /// The output.
+        path: PathBuf,
+        /// What differs.
+        differs: String,
+    },
+    /// Somebody else is writing.
+    #[error("{} is being written by another process; wait for it, or stop it first", path.display())]
+    Locked {
+        /// The output.
+        path: PathBuf,
+    },
+    /// Too little room for what the plan will write.
+    #[error("{} has {free} free and this run writes about {needs}; free some space or choose another place", path.display())]
+    NoRoom {
+        /// The output.
+        path: PathBuf,
+        /// What is free.
+        free: ByteCount,
+        /// What is needed.
+        needs: ByteCount,
+    },
+    /// Stopped by the user; finished work is kept.
+    #[error("interrupted; continue with --resume")]
+    Interrupted,
+}
+
+/// Anything this library can say went wrong.
+#[derive(Debug, ThisError)]
+#[non_exhaustive]
+pub enum Error {
+    /// A value out of range.
+    #[error(transparent)]
+    Unit(#[from] UnitError),
+    /// A misshapen block.
+    #[error(transparent)]
+    Block(#[from] BlockError),
+    /// Reading or writing.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Planning.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// Searching.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The job as a whole.
+    #[error(transparent)]
+    Job(#[from] JobError),
+}

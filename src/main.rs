@@ -1,0 +1,3 @@
+//! The `atlasknn` command.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! The out-of-core loop: threads, queues, residency, prefetch, checkpoints.
+
+pub mod progress;

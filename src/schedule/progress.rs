@@ -1,0 +1,90 @@
+//! What a run tells while it works. The library says it, the caller shows it.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// The parts of a run that take time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Stage {
+    /// Finding neighbours.
+    Search,
+    /// Copying the references' names.
+    Names,
+    /// Transferring labels, numbers and embeddings.
+    Map,
+    /// Writing the mapping matrix.
+    Matrix,
+    /// Summing presence scores.
+    Presence,
+    /// Checking an output.
+    Verify,
+}
+
+impl Stage {
+    /// The word shown for it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Search => "search",
+            Self::Names => "names",
+            Self::Map => "map",
+            Self::Matrix => "matrix",
+            Self::Presence => "presence",
+            Self::Verify => "verify",
+        }
+    }
+}
+
+/// Work done since the last report.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Step {
+    /// Rows finished.
+    pub rows: u64,
+    /// Pairs compared.
+    pub pairs: u64,
+    /// Bytes read and written.
+    pub bytes: u64,
+}
+
+/// Hears how a run goes. All methods may be called from any thread.
+pub trait Observer: Sync {
+    /// A stage begins: this much work in all, of which `done` was finished by an earlier run.
+    fn begin(&self, _stage: Stage, _total: Step, _done: Step) {}
+    /// Work done since the last call.
+    fn advance(&self, _stage: Stage, _step: Step) {}
+    /// A stage is over.
+    fn end(&self, _stage: Stage) {}
+    /// Something worth knowing, for example which units are reused.
+    fn note(&self, _message: &str) {}
+    /// Something to look into; the run goes on.
+    fn warn(&self, _message: &str) {}
+}
+
+/// Hears nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Silent;
+
+impl Observer for Silent {}
+
+/// Asks a run to stop at the next border between units.
+#[derive(Debug, Default)]
+pub struct Stop(AtomicBool);
+
+impl Stop {
+    /// Not asked yet.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(AtomicBool::new(false))
+    }
+
+    /// Asks.
+    pub fn ask(&self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether somebody asked.
+    #[must_use]
+    pub fn asked(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+}

@@ -1,0 +1,116 @@
+//! Bytes: the only code that opens files. Rows come in through [`Source`], by range, into the caller's buffer.
+
+use std::fmt::Debug;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::error::StoreError;
+
+/// How the numbers of a source are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FloatType {
+    /// IEEE half precision.
+    F16,
+    /// IEEE single precision.
+    F32,
+    /// IEEE double precision.
+    F64,
+}
+
+impl FloatType {
+    /// Bytes per number.
+    #[must_use]
+    pub fn bytes(self) -> u64 {
+        match self {
+            Self::F16 => 2,
+            Self::F32 => 4,
+            Self::F64 => 8,
+        }
+    }
+
+    /// The zarr and numpy name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F16 => "float16",
+            Self::F32 => "float32",
+            Self::F64 => "float64",
+        }
+    }
+}
+
+/// Bytes that went to and from files, shared by everything one job opens.
+#[derive(Debug, Default)]
+pub struct IoCounters {
+    read: AtomicU64,
+    written: AtomicU64,
+}
+
+impl IoCounters {
+    /// Counts from zero.
+    #[must_use]
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self::default())
+    }
+
+    /// Adds to the bytes read.
+    pub fn add_read(&self, bytes: u64) {
+        self.read.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Adds to the bytes written.
+    pub fn add_written(&self, bytes: u64) {
+        self.written.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes read from files so far.
+    #[must_use]
+    pub fn read(&self) -> u64 {
+        self.read.load(Ordering::Relaxed)
+    }
+
+    /// Bytes written to files so far.
+    #[must_use]
+    pub fn written(&self) -> u64 {
+        self.written.load(Ordering::Relaxed)
+    }
+}
+
+/// Ordered rows of floats, `rows × dim`, on disk or in memory; all reads are by row range into the caller's buffer.
+///
+/// Reads are safe from several threads at once. Every value that is handed out is finite.
+pub trait Source: Send + Sync + Debug {
+    /// The array with its store, for messages: `atlas.zarr:obsm/X_pca`.
+    fn name(&self) -> &str;
+    /// How many rows.
+    fn rows(&self) -> u64;
+    /// Values per row.
+    fn dim(&self) -> usize;
+    /// How the numbers are stored.
+    fn dtype(&self) -> FloatType;
+    /// Rows per piece that is decoded on its own: reads that begin and end on multiples of it decode nothing twice.
+    fn chunk_rows(&self) -> u64;
+    /// Bytes on disk of the whole array, estimated from a sample of its chunks.
+    fn stored_bytes(&self) -> u64;
+    /// Most bytes that one `read` holds beyond the caller's buffer.
+    fn scratch_bytes(&self) -> u64;
+
+    /// Reads the rows of these ranges, one after the other, into `out` (`Σ range length × dim`), as float32.
+    ///
+    /// # Errors
+    /// Rows out of range, a value that is not finite or does not fit float32, a damaged chunk, any I/O error.
+    fn read(&self, ranges: &[Range<u64>], out: &mut [f32]) -> Result<(), StoreError>;
+
+    /// The same as float64: exact for every type.
+    ///
+    /// # Errors
+    /// As [`Source::read`].
+    fn read_f64(&self, ranges: &[Range<u64>], out: &mut [f64]) -> Result<(), StoreError>;
+
+    /// What would change if the rows did: shape, type, metadata, sampled chunk sizes and times.
+    ///
+    /// # Errors
+    /// Any I/O error.
+    fn fingerprint(&self) -> Result<serde_json::Value, StoreError>;
+}

@@ -1,0 +1,196 @@
+//! The k nearest of each query: one order for everyone, (distance by `total_cmp`, then id), −0 made 0.
+
+use std::cmp::Ordering;
+
+use crate::units::K;
+
+/// The id in slots where a query has fewer than k neighbours; its distance is +∞.
+pub const PADDING: u64 = u64::MAX;
+
+/// What padding reads as: behind every neighbour.
+const END: (f32, u64) = (f32::INFINITY, PADDING);
+
+/// The one order of neighbours: by distance, then by id.
+#[must_use]
+pub fn nearer(a: (f32, u64), b: (f32, u64)) -> Ordering {
+    // Adding 0 turns −0 into 0 and leaves everything else alone.
+    (a.0 + 0.0).total_cmp(&(b.0 + 0.0)).then(a.1.cmp(&b.1))
+}
+
+/// Neighbours, `rows × k`: ids and distances ascending by [`nearer`], padded with ([`PADDING`], +∞).
+#[derive(Clone, Debug, PartialEq)]
+pub struct TopK {
+    rows: usize,
+    k: usize,
+    ids: Vec<u64>,
+    distances: Vec<f32>,
+}
+
+impl TopK {
+    /// `rows` queries that have no neighbours yet.
+    #[must_use]
+    pub fn empty(rows: usize, k: K) -> Self {
+        let slots = rows * k.get();
+        Self { rows, k: k.get(), ids: vec![PADDING; slots], distances: vec![f32::INFINITY; slots] }
+    }
+
+    /// Takes rows that are already in order, `rows × k` each. `None` when the lengths do not fit or a row is not
+    /// ascending, repeats an id, or holds a NaN.
+    #[must_use]
+    pub fn from_parts(k: K, ids: Vec<u64>, distances: Vec<f32>) -> Option<Self> {
+        let width = k.get();
+        if ids.len() != distances.len() || !ids.len().is_multiple_of(width) {
+            return None;
+        }
+        let in_order = ids.chunks_exact(width).zip(distances.chunks_exact(width)).all(|(ids, distances)| {
+            distances.iter().all(|d| !d.is_nan())
+                && (1..width).all(|j| {
+                    let (a, b) = ((distances[j - 1], ids[j - 1]), (distances[j], ids[j]));
+                    nearer(a, b) == Ordering::Less || (ids[j - 1] == PADDING && ids[j] == PADDING)
+                })
+        });
+        in_order.then(|| Self { rows: ids.len() / width, k: width, ids, distances })
+    }
+
+    /// How many queries.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Slots per query.
+    #[must_use]
+    pub fn k(&self) -> usize {
+        self.k
+    }
+
+    /// All ids, row-major.
+    #[must_use]
+    pub fn ids(&self) -> &[u64] {
+        &self.ids
+    }
+
+    /// All distances, row-major.
+    #[must_use]
+    pub fn distances(&self) -> &[f32] {
+        &self.distances
+    }
+
+    /// One query's ids and distances, padding included.
+    ///
+    /// # Panics
+    /// When there is no such row.
+    #[must_use]
+    pub fn row(&self, row: usize) -> (&[u64], &[f32]) {
+        let slots = row * self.k..(row + 1) * self.k;
+        (&self.ids[slots.clone()], &self.distances[slots])
+    }
+
+    /// One query's neighbours without the padding.
+    ///
+    /// # Panics
+    /// When there is no such row.
+    #[must_use]
+    pub fn neighbours(&self, row: usize) -> (&[u64], &[f32]) {
+        let (ids, distances) = self.row(row);
+        let found = ids.iter().position(|&id| id == PADDING).unwrap_or(ids.len());
+        (&ids[..found], &distances[..found])
+    }
+
+    /// Puts one query's neighbours, in order and at most k of them; the rest of its slots become padding.
+    ///
+    /// # Panics
+    /// When there is no such row or there are more than k neighbours.
+    pub fn set_row(&mut self, row: usize, neighbours: &[(f32, u64)]) {
+        let start = row * self.k;
+        assert!(neighbours.len() <= self.k, "{} neighbours for k = {}", neighbours.len(), self.k);
+        for slot in 0..self.k {
+            let (distance, id) = neighbours.get(slot).copied().unwrap_or((f32::INFINITY, PADDING));
+            self.distances[start + slot] = distance + 0.0;
+            self.ids[start + slot] = id;
+        }
+    }
+
+    /// Keeps, for each query, the k nearest of both; an id in both counts once. Associative, commutative, idempotent.
+    ///
+    /// # Panics
+    /// When the two do not have the same rows and k.
+    pub fn merge(&mut self, other: &Self) {
+        assert_eq!((self.rows, self.k), (other.rows, other.k), "top-k of different shapes");
+        let mut merged = Vec::with_capacity(self.k);
+        for row in 0..self.rows {
+            merged.clear();
+            let (left, right) = (self.row(row), other.row(row));
+            let (mut i, mut j) = (0, 0);
+            while merged.len() < self.k && (i < self.k || j < self.k) {
+                let a = left.1.get(i).map_or(END, |&distance| (distance, left.0[i]));
+                let b = right.1.get(j).map_or(END, |&distance| (distance, right.0[j]));
+                let order = nearer(a, b);
+                i += usize::from(order != Ordering::Greater);
+                j += usize::from(order != Ordering::Less);
+                let next = if order == Ordering::Greater { b } else { a };
+                if next.1 == PADDING {
+                    break;
+                }
+                merged.push(next);
+            }
+            self.set_row(row, &merged);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn k(k: u32) -> K {
+        K::new(k).expect("small k")
+    }
+
+    fn top(width: u32, mut row: Vec<(f32, u64)>) -> TopK {
+        row.sort_by(|a, b| nearer(*a, *b));
+        row.dedup_by_key(|n| n.1);
+        row.truncate(width as usize);
+        let mut top = TopK::empty(1, k(width));
+        top.set_row(0, &row);
+        top
+    }
+
+    /// Rows whose distance is a function of the id, as in a search: the same pair never has two distances.
+    fn rows() -> impl Strategy<Value = TopK> {
+        prop::collection::btree_set(0_u64..40, 0..12)
+            .prop_map(|ids| top(5, ids.into_iter().map(|id| ((id % 4) as f32 - 0.0, id)).collect()))
+    }
+
+    fn merged(a: &TopK, b: &TopK) -> TopK {
+        let mut out = a.clone();
+        out.merge(b);
+        out
+    }
+
+    proptest! {
+        #[test]
+        fn merging_in_any_order_gives_the_same_rows(a in rows(), b in rows(), c in rows()) {
+            prop_assert_eq!(merged(&a, &b), merged(&b, &a));
+            prop_assert_eq!(merged(&merged(&a, &b), &c), merged(&a, &merged(&b, &c)));
+            prop_assert_eq!(merged(&a, &a), a);
+        }
+    }
+
+    #[test]
+    fn equal_distances_are_ordered_by_id_and_minus_zero_is_zero() {
+        assert_eq!(nearer((-0.0, 1), (0.0, 2)), Ordering::Less);
+        assert_eq!(nearer((0.0, 3), (-0.0, 2)), Ordering::Greater);
+        let mut a = top(2, vec![(1.0, 9)]);
+        a.merge(&top(2, vec![(1.0, 4), (1.0, 6)]));
+        assert_eq!(a.ids(), [4, 6]);
+    }
+
+    #[test]
+    fn rows_out_of_order_are_refused() {
+        assert!(TopK::from_parts(k(2), vec![1, 2], vec![2.0, 1.0]).is_none());
+        assert!(TopK::from_parts(k(2), vec![2, 1], vec![1.0, 1.0]).is_none());
+        assert!(TopK::from_parts(k(2), vec![1, PADDING], vec![1.0, f32::INFINITY]).is_some());
+    }
+}
