@@ -12,6 +12,7 @@ pub mod error;
 pub mod job;
 pub mod matrix;
 pub mod metric;
+pub mod plan;
 pub mod schedule;
 pub mod store;
 pub mod topk;

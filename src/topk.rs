@@ -76,6 +76,12 @@ impl TopK {
         &self.distances
     }
 
+    /// All ids and all distances, row-major.
+    #[must_use]
+    pub fn into_parts(self) -> (Vec<u64>, Vec<f32>) {
+        (self.ids, self.distances)
+    }
+
     /// One query's ids and distances, padding included.
     ///
     /// # Panics

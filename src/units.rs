@@ -6,6 +6,12 @@ use std::str::FromStr;
 
 use crate::error::UnitError;
 
+/// Query rows of a work unit: one shard of every row array.
+pub const UNIT_ROWS: u64 = 131_072;
+
+/// Rows of an inner chunk of every row array; a unit holds 8.
+pub const INNER_ROWS: u64 = 16_384;
+
 /// A row of a whole `Source`, counted from 0: the identity of a cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RowId(pub u64);

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::block::RowBlock;
 use crate::error::EngineError;
-use crate::metric::EngineKind;
+pub use crate::plan::EngineLimits;
 use crate::topk::TopK;
 use crate::units::K;
 
@@ -87,23 +87,6 @@ pub enum Exclude {
         /// Whether the own row is excluded as well.
         own_row: bool,
     },
-}
-
-/// What planning must know of an engine.
-#[derive(Clone, Debug, PartialEq)]
-pub struct EngineLimits {
-    /// Which arithmetic.
-    pub kind: EngineKind,
-    /// Host bytes per query row between `begin` and `finish`, the caller's block and the finished `TopK` not counted.
-    pub bytes_per_query: u64,
-    /// Host bytes per row of a partition that the engine has visited and still holds, the partition itself not counted.
-    pub bytes_per_reference: u64,
-    /// Host bytes whatever the sizes.
-    pub bytes_fixed: u64,
-    /// Most bytes of rows in one partition.
-    pub partition_bytes_max: u64,
-    /// Expected rate, pairs per second, for the plan's estimate of time.
-    pub pairs_per_second: f64,
 }
 
 /// A search engine: holds one block of queries and their running top-k from `begin` to `finish`.

@@ -1,5 +1,9 @@
 //! Bytes: the only code that opens files. Rows come in through [`Source`], by range, into the caller's buffer.
 
+pub mod folder;
+pub mod neighbours;
+pub mod results;
+
 use std::fmt::Debug;
 use std::ops::Range;
 use std::sync::Arc;

@@ -1,0 +1,301 @@
+//! The plan of a search: which side stays, how many rows of each at a time, and what that holds, reads and takes.
+
+use super::{EngineLimits, MemoryTable, READ_BYTES_PER_SECOND};
+use crate::error::PlanError;
+use crate::units::{ByteCount, UNIT_ROWS};
+
+/// Partitions that stay are cut this small, so that a long unit has borders to checkpoint at.
+const HELD_PARTITION_BYTES: u64 = 64 << 20;
+/// Partitions that stream: large enough to read well, small enough to leave the memory to the queries.
+const STREAMED_PARTITION_BYTES: (u64, u64) = (1 << 20, 64 << 20);
+/// Query rows in a block smaller than a unit, largest first; each divides a unit.
+const SMALL_BLOCKS: [u64; 8] = [131_072, 65_536, 32_768, 16_384, 8_192, 4_096, 1_024, 256];
+/// Most units in one block: more would lose too much when a run is killed.
+const UNITS_PER_BLOCK_MAX: u64 = 64;
+/// A name as a `String` (24 bytes of handle) with its text, and its copy on the way to the disk.
+const NAME_BYTES: u64 = 2 * 64;
+
+/// One side of a search.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Side {
+    /// Rows.
+    pub rows: u64,
+    /// Bytes on disk.
+    pub stored_bytes: u64,
+    /// Rows decoded together.
+    pub chunk_rows: u64,
+    /// Bytes a read holds beyond the buffer it fills.
+    pub scratch_bytes: u64,
+}
+
+/// What a search's plan follows from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SearchInput {
+    /// The query.
+    pub queries: Side,
+    /// The reference.
+    pub references: Side,
+    /// Dimensions.
+    pub dim: u64,
+    /// Neighbours per query.
+    pub k: u64,
+    /// Whether rows carry a group (`--exclude-group`).
+    pub groups: bool,
+    /// Whether the names of the query are copied.
+    pub names: bool,
+    /// The engine's limits.
+    pub engine: EngineLimits,
+    /// Host memory.
+    pub budget: ByteCount,
+}
+
+/// Which side is read once and which is read again and again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// The whole reference is resident; query blocks stream past it.
+    ReferenceStays,
+    /// A query block stays while the reference streams past it, once per block.
+    QueriesStay,
+}
+
+/// How a search runs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SearchPlan {
+    /// Which side stays.
+    pub order: Order,
+    /// Query rows resident together: several whole units, or a part of one.
+    pub block_rows: u64,
+    /// Reference rows resident together.
+    pub partition_rows: u64,
+    /// How many blocks.
+    pub blocks: u64,
+    /// How many partitions.
+    pub partitions: u64,
+    /// Host memory, line by line.
+    pub memory: MemoryTable,
+    /// Bytes of the query and of the reference read from disk.
+    pub bytes_read: (u64, u64),
+    /// Bytes written.
+    pub bytes_written: u64,
+    /// Pairs compared.
+    pub pairs: f64,
+    /// Expected wall time.
+    pub seconds: f64,
+}
+
+/// Plans a search.
+///
+/// Both loop orders are laid out with the largest query block that fits; the one that reads fewer bytes is taken, and
+/// of two that read the same, the one that holds less.
+///
+/// # Errors
+/// [`PlanError::Budget`] with the least that would work.
+pub fn plan(input: &SearchInput) -> Result<SearchPlan, PlanError> {
+    let layouts = [Order::ReferenceStays, Order::QueriesStay].map(|order| Layout { input, order });
+    let best = layouts
+        .iter()
+        .filter_map(Layout::largest_that_fits)
+        .min_by_key(|plan| (plan.bytes_read.0 + plan.bytes_read.1, plan.memory.total()));
+    if let Some(plan) = best {
+        return Ok(plan);
+    }
+    let least = layouts.iter().map(Layout::smallest).min_by_key(|plan| plan.memory.total());
+    let table = least.map(|plan| plan.memory).unwrap_or_default();
+    let advice = if input.k > 30 { ", or lower k" } else { "" };
+    // Nothing fitted, so `within` refuses; were it to accept, the smallest plan would be the plan.
+    table.within(input.budget, advice)?;
+    let smallest = layouts[1].smallest();
+    Ok(smallest)
+}
+
+struct Layout<'a> {
+    input: &'a SearchInput,
+    order: Order,
+}
+
+impl Layout<'_> {
+    fn largest_that_fits(&self) -> Option<SearchPlan> {
+        let units = self.input.queries.rows.div_ceil(UNIT_ROWS).clamp(1, UNITS_PER_BLOCK_MAX);
+        let several = match self.order {
+            // A larger block reads no less when the reference stays.
+            Order::ReferenceStays => 1,
+            Order::QueriesStay => units,
+        };
+        let blocks = (2..=several).rev().map(|units| units * UNIT_ROWS).chain(SMALL_BLOCKS);
+        blocks.map(|rows| self.with_block(rows)).find(|plan| plan.memory.total() <= self.input.budget.0)
+    }
+
+    fn smallest(&self) -> SearchPlan {
+        self.with_block(SMALL_BLOCKS[SMALL_BLOCKS.len() - 1])
+    }
+
+    fn with_block(&self, block_rows: u64) -> SearchPlan {
+        let SearchInput { queries, references, budget, .. } = self.input;
+        let block_rows = block_rows.min(queries.rows.max(1));
+        let partition_rows = match self.order {
+            Order::ReferenceStays => self.partition_rows(HELD_PARTITION_BYTES),
+            Order::QueriesStay => {
+                let (least, most) = STREAMED_PARTITION_BYTES;
+                self.partition_rows((budget.0 / 16).clamp(least, most))
+            }
+        };
+        let blocks = queries.rows.div_ceil(block_rows);
+        let partitions = references.rows.div_ceil(partition_rows);
+        let memory = self.memory(block_rows, partition_rows, blocks, partitions);
+        let passes = match self.order {
+            Order::ReferenceStays => 1,
+            Order::QueriesStay => blocks,
+        };
+        let bytes_read = (reading(queries, block_rows), reading(references, partition_rows).saturating_mul(passes));
+        let pairs = queries.rows as f64 * references.rows as f64;
+        let read_seconds = (bytes_read.0 as f64 + bytes_read.1 as f64) / READ_BYTES_PER_SECOND;
+        SearchPlan {
+            order: self.order,
+            block_rows,
+            partition_rows,
+            blocks,
+            partitions,
+            memory,
+            bytes_read,
+            bytes_written: queries.rows * (self.input.k * self.slot_bytes() + if self.input.names { 16 } else { 0 }),
+            pairs,
+            seconds: read_seconds.max(pairs / self.input.engine.pairs_per_second),
+        }
+    }
+
+    /// Rows of about `target` bytes: whole chunks of the source where those are not far larger.
+    fn partition_rows(&self, target: u64) -> u64 {
+        let row_bytes = self.input.dim * 4;
+        let most = (self.input.engine.partition_bytes_max / row_bytes).max(1);
+        let rows = (target / row_bytes).clamp(1, most);
+        let chunk = self.input.references.chunk_rows.max(1);
+        let rows = if chunk <= rows { rows / chunk * chunk } else { rows };
+        rows.min(self.input.references.rows.max(1))
+    }
+
+    /// Bytes of an id and a distance in the output.
+    fn slot_bytes(&self) -> u64 {
+        if self.input.references.rows < 1 << 31 { 8 } else { 12 }
+    }
+
+    fn memory(&self, block_rows: u64, partition_rows: u64, blocks: u64, partitions: u64) -> MemoryTable {
+        let SearchInput { queries, references, dim, k, engine, .. } = self.input;
+        let row_bytes = dim * 4 + if self.input.groups { 4 } else { 0 };
+        let unit_rows = queries.rows.min(UNIT_ROWS);
+        let mut table = MemoryTable::default();
+        match self.order {
+            Order::ReferenceStays => {
+                table.add("references", references.rows * row_bytes);
+                table.add("references, packed", references.rows * engine.bytes_per_reference);
+            }
+            Order::QueriesStay => {
+                let held = partitions.min(2);
+                table.add("reference partitions, one searched and one read", held * partition_rows * row_bytes);
+                table.add("reference partition, packed", partition_rows * engine.bytes_per_reference);
+                if self.input.groups {
+                    table.add("groups of the references", references.rows * 4);
+                }
+            }
+        }
+        let block_buffers = if self.order == Order::ReferenceStays { blocks.min(2) } else { 1 };
+        table.add("query rows", block_buffers * block_rows * row_bytes);
+        table.add("engine, per query", block_rows * engine.bytes_per_query);
+        table.add("engine, fixed", engine.bytes_fixed);
+        table.add("neighbours of the block", block_rows * k * 12);
+        if block_rows < unit_rows {
+            table.add("neighbours of the unit", unit_rows * k * 12);
+        }
+        // One unit's neighbours, both output columns, and the one that is being encoded (padded to a whole shard).
+        let column = UNIT_ROWS * k * (self.slot_bytes() - 4);
+        table.add("unit being written", unit_rows * k * 12 + 2 * column);
+        if self.input.names {
+            table.add("names", unit_rows * NAME_BYTES);
+        }
+        table.add("reading and decoding", queries.scratch_bytes + references.scratch_bytes);
+        table
+    }
+}
+
+/// Bytes read when `side` is read once in pieces: more than it has where its chunks are larger than the pieces.
+fn reading(side: &Side, piece_rows: u64) -> u64 {
+    let pieces_per_chunk = side.chunk_rows.min(side.rows).div_ceil(piece_rows.max(1)).max(1);
+    side.stored_bytes.saturating_mul(pieces_per_chunk)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metric::EngineKind;
+    use proptest::prelude::*;
+
+    fn side(rows: u64) -> Side {
+        Side { rows, stored_bytes: rows * 200, chunk_rows: 5_000, scratch_bytes: 4 << 20 }
+    }
+
+    fn input(queries: u64, references: u64, budget: ByteCount) -> SearchInput {
+        SearchInput {
+            queries: side(queries),
+            references: side(references),
+            dim: 50,
+            k: 15,
+            groups: false,
+            names: true,
+            engine: EngineLimits {
+                kind: EngineKind::Cpu,
+                bytes_per_query: 500,
+                bytes_per_reference: 220,
+                bytes_fixed: 1 << 20,
+                partition_bytes_max: 1 << 30,
+                pairs_per_second: 1e9,
+            },
+            budget,
+        }
+    }
+
+    #[test]
+    fn a_small_reference_stays_and_a_large_one_streams() {
+        let small = plan(&input(2_000_000, 20_000, ByteCount::mib(512))).unwrap();
+        assert_eq!(small.order, Order::ReferenceStays);
+        assert_eq!(small.bytes_read, (2_000_000 * 200, 20_000 * 200));
+        let large = plan(&input(20_000, 4_000_000, ByteCount::mib(512))).unwrap();
+        assert_eq!(large.order, Order::QueriesStay);
+        assert_eq!((large.blocks, large.bytes_read), (1, (20_000 * 200, 4_000_000 * 200)));
+    }
+
+    #[test]
+    fn when_neither_fits_the_larger_query_block_reads_less() {
+        let tight = plan(&input(4_000_000, 40_000_000, ByteCount::mib(512))).unwrap();
+        let roomy = plan(&input(4_000_000, 40_000_000, ByteCount::mib(4096))).unwrap();
+        assert_eq!((tight.order, roomy.order), (Order::QueriesStay, Order::QueriesStay));
+        assert!(roomy.bytes_read.1 < tight.bytes_read.1);
+    }
+
+    #[test]
+    fn a_budget_that_cannot_work_is_refused_with_the_least_that_would() {
+        let refused = plan(&input(2_000_000, 4_000_000, ByteCount::mib(16))).unwrap_err();
+        let PlanError::Budget { needs, .. } = &refused;
+        assert!(plan(&input(2_000_000, 4_000_000, *needs)).is_ok(), "{refused}");
+        assert!(plan(&input(2_000_000, 4_000_000, ByteCount(needs.0 * 9 / 10))).is_err(), "{refused}");
+    }
+
+    #[test]
+    fn a_chunk_larger_than_the_piece_is_counted_as_often_as_it_is_read() {
+        let side = Side { rows: 100_000, stored_bytes: 1_000, chunk_rows: 100_000, scratch_bytes: 0 };
+        assert_eq!((reading(&side, 100_000), reading(&side, 25_000)), (1_000, 4_000));
+    }
+
+    proptest! {
+        #[test]
+        fn every_plan_fits_its_budget_and_covers_every_row(
+            queries in 1_u64..10_000_000, references in 1_u64..10_000_000, mib in 1_u64..8_000,
+        ) {
+            let input = input(queries, references, ByteCount::mib(mib));
+            if let Ok(plan) = plan(&input) {
+                prop_assert!(plan.memory.total() <= input.budget.0);
+                prop_assert!(plan.blocks * plan.block_rows >= queries);
+                prop_assert!(plan.partitions * plan.partition_rows >= references);
+                prop_assert!(plan.block_rows % UNIT_ROWS == 0 || UNIT_ROWS % plan.block_rows == 0 || plan.blocks == 1);
+            }
+        }
+    }
+}

@@ -1,0 +1,303 @@
+//! A folder that is written to: every file appears whole or not at all, and is remembered with its checksum.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{ErrorKind, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use zarrs::storage::byte_range::ByteRangeIterator;
+use zarrs::storage::{
+    Bytes, MaybeBytesIterator, OffsetBytesIterator, ReadableStorageTraits, StorageError, StoreKey, StorePrefix,
+    WritableStorageTraits,
+};
+
+use super::IoCounters;
+use crate::error::StoreError;
+
+/// A file as it was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileRecord {
+    /// Path inside the folder, with `/`.
+    pub path: String,
+    /// Its length.
+    pub bytes: u64,
+    /// CRC-32C of its bytes.
+    pub crc32c: u32,
+}
+
+/// A folder of files that become visible whole: written under another name, synced, renamed.
+#[derive(Debug)]
+pub struct Folder {
+    root: PathBuf,
+    io: Arc<IoCounters>,
+    written: Mutex<BTreeMap<String, FileRecord>>,
+}
+
+impl Folder {
+    /// The folder at `root`, which need not exist yet.
+    #[must_use]
+    pub fn new(root: &Path, io: &Arc<IoCounters>) -> Arc<Self> {
+        Arc::new(Self { root: root.to_owned(), io: Arc::clone(io), written: Mutex::default() })
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Writes a file: after this returns it is on the disk, whole, under its name.
+    ///
+    /// # Errors
+    /// [`StoreError::DiskFull`], [`StoreError::Permission`] or [`StoreError::Io`].
+    pub fn write(&self, path: &str, bytes: &[u8]) -> Result<FileRecord, StoreError> {
+        let target = self.root.join(path);
+        let temporary = temporary_name(&target);
+        replace(&target, &temporary, bytes).map_err(|error| {
+            // A half-written file is of no use; that it cannot be removed either changes nothing.
+            let _ = fs::remove_file(&temporary);
+            from_io("write", &target, error)
+        })?;
+        self.io.add_written(bytes.len() as u64);
+        let record = FileRecord { path: path.to_owned(), bytes: bytes.len() as u64, crc32c: crc32c::crc32c(bytes) };
+        self.lock().insert(path.to_owned(), record.clone());
+        Ok(record)
+    }
+
+    /// A whole file, or `None` when there is none.
+    ///
+    /// # Errors
+    /// [`StoreError::Permission`] or [`StoreError::Io`].
+    pub fn read(&self, path: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        let full = self.root.join(path);
+        match fs::read(&full) {
+            Ok(bytes) => {
+                self.io.add_read(bytes.len() as u64);
+                Ok(Some(bytes))
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(from_io("read", &full, error)),
+        }
+    }
+
+    /// The length of a file, or `None` when there is none.
+    #[must_use]
+    pub fn length(&self, path: &str) -> Option<u64> {
+        fs::metadata(self.root.join(path)).ok().filter(fs::Metadata::is_file).map(|m| m.len())
+    }
+
+    /// CRC-32C and length of a file, read in small pieces; `None` when there is none.
+    ///
+    /// # Errors
+    /// [`StoreError::Permission`] or [`StoreError::Io`].
+    pub fn checksum(&self, path: &str) -> Result<Option<FileRecord>, StoreError> {
+        let full = self.root.join(path);
+        let mut file = match File::open(&full) {
+            Ok(file) => file,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(from_io("read", &full, error)),
+        };
+        let (mut crc, mut bytes, mut piece) = (0, 0_u64, vec![0; 1 << 20]);
+        loop {
+            let n = file.read(&mut piece).map_err(|error| from_io("read", &full, error))?;
+            if n == 0 {
+                break;
+            }
+            crc = crc32c::crc32c_append(crc, &piece[..n]);
+            bytes += n as u64;
+        }
+        self.io.add_read(bytes);
+        Ok(Some(FileRecord { path: path.to_owned(), bytes, crc32c: crc }))
+    }
+
+    /// The names in a folder below this one, sorted; empty when there is none.
+    ///
+    /// # Errors
+    /// [`StoreError::Permission`] or [`StoreError::Io`].
+    pub fn list(&self, path: &str) -> Result<Vec<String>, StoreError> {
+        let full = self.root.join(path);
+        let entries = match fs::read_dir(&full) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(from_io("read", &full, error)),
+        };
+        let mut names = Vec::new();
+        for entry in entries {
+            let entry = entry.map_err(|error| from_io("read", &full, error))?;
+            names.push(entry.file_name().to_string_lossy().into_owned());
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    /// Removes a file or a folder with everything in it, if it is there.
+    ///
+    /// # Errors
+    /// [`StoreError::Permission`] or [`StoreError::Io`].
+    pub fn remove(&self, path: &str) -> Result<(), StoreError> {
+        let full = self.root.join(path);
+        let result = if full.is_dir() { fs::remove_dir_all(&full) } else { fs::remove_file(&full) };
+        match result {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(from_io("remove", &full, error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// What was written at this path since it was last taken.
+    pub fn take_record(&self, path: &str) -> Option<FileRecord> {
+        self.lock().remove(path)
+    }
+
+    /// Everything written since it was last taken, in order of path.
+    pub fn take_records(&self) -> Vec<FileRecord> {
+        std::mem::take(&mut *self.lock()).into_values().collect()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, FileRecord>> {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn temporary_name(target: &Path) -> PathBuf {
+    let name = target.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+    target.with_file_name(format!(".{name}.partial"))
+}
+
+fn replace(target: &Path, temporary: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let parent = target.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(parent)?;
+    let mut file = File::create(temporary)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    drop(file);
+    fs::rename(temporary, target)?;
+    // The rename itself must survive a power cut; Windows has no such call on folders.
+    #[cfg(unix)]
+    File::open(parent)?.sync_all()?;
+    Ok(())
+}
+
+/// Puts the operating system's error into the words of this library.
+pub(crate) fn from_io(action: &'static str, path: &Path, error: std::io::Error) -> StoreError {
+    let path = path.to_owned();
+    match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => StoreError::DiskFull { path },
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => StoreError::Permission { action, path },
+        ErrorKind::NotFound if action == "read" => StoreError::Missing { path },
+        _ => StoreError::Io { action, path, source: error },
+    }
+}
+
+/// zarrs hands errors through as its own; the reason survives in the text or as an I/O error.
+fn to_storage(error: StoreError) -> StorageError {
+    match error {
+        StoreError::Io { source, .. } => StorageError::from(source),
+        StoreError::DiskFull { .. } => StorageError::from(std::io::Error::from(ErrorKind::StorageFull)),
+        StoreError::Permission { .. } => StorageError::from(std::io::Error::from(ErrorKind::PermissionDenied)),
+        other => StorageError::Other(other.to_string()),
+    }
+}
+
+impl WritableStorageTraits for Folder {
+    fn set(&self, key: &StoreKey, value: Bytes) -> Result<(), StorageError> {
+        self.write(key.as_str(), &value).map(|_| ()).map_err(to_storage)
+    }
+
+    fn set_partial_many(&self, _: &StoreKey, _: OffsetBytesIterator) -> Result<(), StorageError> {
+        Err(StorageError::Other("files are written whole".to_owned()))
+    }
+
+    fn erase(&self, key: &StoreKey) -> Result<(), StorageError> {
+        self.remove(key.as_str()).map_err(to_storage)
+    }
+
+    fn erase_prefix(&self, prefix: &StorePrefix) -> Result<(), StorageError> {
+        self.remove(prefix.as_str()).map_err(to_storage)
+    }
+
+    fn supports_set_partial(&self) -> bool {
+        false
+    }
+}
+
+impl ReadableStorageTraits for Folder {
+    fn get_partial_many<'a>(
+        &'a self,
+        key: &StoreKey,
+        byte_ranges: ByteRangeIterator<'a>,
+    ) -> Result<MaybeBytesIterator<'a>, StorageError> {
+        use std::io::{Seek, SeekFrom};
+        let mut file = match File::open(self.root.join(key.as_str())) {
+            Ok(file) => file,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let length = file.metadata()?.len();
+        let pieces = byte_ranges.map(move |range| {
+            let (start, end) = (range.start(length), range.end(length));
+            let mut bytes = vec![0; usize::try_from(end.saturating_sub(start)).unwrap_or(usize::MAX)];
+            file.seek(SeekFrom::Start(start))?;
+            file.read_exact(&mut bytes)?;
+            self.io.add_read(bytes.len() as u64);
+            Ok(Bytes::from(bytes))
+        });
+        Ok(Some(Box::new(pieces)))
+    }
+
+    fn size_key(&self, key: &StoreKey) -> Result<Option<u64>, StorageError> {
+        Ok(self.length(key.as_str()))
+    }
+
+    fn supports_get_partial(&self) -> bool {
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder() -> (tempfile::TempDir, Arc<Folder>) {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::new(&dir.path().join("out"), &IoCounters::new());
+        (dir, folder)
+    }
+
+    #[test]
+    fn a_file_is_replaced_whole_and_remembered_with_its_checksum() {
+        let (_dir, folder) = folder();
+        folder.write("a/b", b"first").unwrap();
+        let record = folder.write("a/b", b"second").unwrap();
+        assert_eq!(folder.read("a/b").unwrap().as_deref(), Some(b"second".as_slice()));
+        assert_eq!(folder.list("a").unwrap(), ["b"], "no partial file stays behind");
+        assert_eq!(folder.checksum("a/b").unwrap(), Some(record.clone()));
+        assert_eq!(folder.take_records(), [record]);
+    }
+
+    #[test]
+    fn a_flipped_byte_changes_the_checksum() {
+        let (_dir, folder) = folder();
+        let record = folder.write("x", &[1, 2, 3]).unwrap();
+        std::fs::write(folder.root().join("x"), [1, 2, 2]).unwrap();
+        assert_ne!(folder.checksum("x").unwrap(), Some(record));
+    }
+
+    #[test]
+    fn what_is_not_there_is_none() {
+        let (_dir, folder) = folder();
+        assert_eq!(folder.read("none").unwrap(), None);
+        assert_eq!(folder.checksum("none").unwrap(), None);
+        assert_eq!(folder.list("none").unwrap(), Vec::<String>::new());
+        folder.remove("none").unwrap();
+    }
+
+    #[test]
+    fn a_write_that_fails_says_where() {
+        let (dir, _) = folder();
+        std::fs::write(dir.path().join("file"), b"").unwrap();
+        let folder = Folder::new(&dir.path().join("file"), &IoCounters::new());
+        let message = folder.write("inside", b"x").unwrap_err().to_string();
+        assert!(message.contains("inside"), "{message}");
+    }
+}
