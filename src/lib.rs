@@ -13,6 +13,7 @@ pub mod job;
 pub mod matrix;
 pub mod metric;
 pub mod plan;
+pub mod route;
 pub mod schedule;
 pub mod store;
 pub mod topk;

@@ -1,6 +1,7 @@
 //! The k nearest of each query: one order for everyone, (distance by `total_cmp`, then id), −0 made 0.
 
 use std::cmp::Ordering;
+use std::ops::Range;
 
 use crate::units::K;
 
@@ -115,6 +116,46 @@ impl TopK {
             self.distances[start + slot] = distance + 0.0;
             self.ids[start + slot] = id;
         }
+    }
+
+    /// These rows, on their own.
+    ///
+    /// # Panics
+    /// When there are no such rows.
+    #[must_use]
+    pub fn slice(&self, rows: Range<usize>) -> Self {
+        let slots = rows.start * self.k..rows.end * self.k;
+        Self {
+            rows: rows.len(),
+            k: self.k,
+            ids: self.ids[slots.clone()].to_vec(),
+            distances: self.distances[slots].to_vec(),
+        }
+    }
+
+    /// These rows and then the other's.
+    ///
+    /// # Panics
+    /// When the two have different k.
+    #[must_use]
+    pub fn followed_by(mut self, other: &Self) -> Self {
+        assert_eq!(self.k, other.k, "top-k of different k");
+        self.rows += other.rows;
+        self.ids.extend_from_slice(&other.ids);
+        self.distances.extend_from_slice(&other.distances);
+        self
+    }
+
+    /// Replaces `rows` rows from `at` on by those of `from`, beginning at its row `first`.
+    ///
+    /// # Panics
+    /// When there are no such rows or the two have different k.
+    pub fn copy_rows(&mut self, at: usize, from: &Self, first: usize, rows: usize) {
+        assert_eq!(self.k, from.k, "top-k of different k");
+        let target = at * self.k..(at + rows) * self.k;
+        let source = first * self.k..(first + rows) * self.k;
+        self.ids[target.clone()].copy_from_slice(&from.ids[source.clone()]);
+        self.distances[target].copy_from_slice(&from.distances[source]);
     }
 
     /// Keeps, for each query, the k nearest of both; an id in both counts once. Associative, commutative, idempotent.

@@ -6,8 +6,8 @@ use crate::units::{ByteCount, UNIT_ROWS};
 
 /// Partitions that stay are cut this small, so that a long unit has borders to checkpoint at.
 const HELD_PARTITION_BYTES: u64 = 64 << 20;
-/// Partitions that stream: large enough to read well, small enough to leave the memory to the queries.
-const STREAMED_PARTITION_BYTES: (u64, u64) = (1 << 20, 64 << 20);
+/// Partitions that stream are at least this large, to read well, and at most as large as those that stay.
+const STREAMED_PARTITION_BYTES: u64 = 1 << 20;
 /// Query rows in a block smaller than a unit, largest first; each divides a unit.
 const SMALL_BLOCKS: [u64; 8] = [131_072, 65_536, 32_768, 16_384, 8_192, 4_096, 1_024, 256];
 /// Most units in one block: more would lose too much when a run is killed.
@@ -122,23 +122,23 @@ impl Layout<'_> {
             Order::QueriesStay => units,
         };
         let blocks = (2..=several).rev().map(|units| units * UNIT_ROWS).chain(SMALL_BLOCKS);
-        blocks.map(|rows| self.with_block(rows)).find(|plan| plan.memory.total() <= self.input.budget.0)
+        // The queries get the memory; a partition takes a small share of it.
+        let partition = match self.order {
+            Order::ReferenceStays => HELD_PARTITION_BYTES,
+            Order::QueriesStay => (self.input.budget.0 / 16).clamp(STREAMED_PARTITION_BYTES, HELD_PARTITION_BYTES),
+        };
+        let plans = blocks.map(|rows| self.with_block(rows, partition)).chain(std::iter::once(self.smallest()));
+        plans.into_iter().find(|plan| plan.memory.total() <= self.input.budget.0)
     }
 
     fn smallest(&self) -> SearchPlan {
-        self.with_block(SMALL_BLOCKS[SMALL_BLOCKS.len() - 1])
+        self.with_block(SMALL_BLOCKS[SMALL_BLOCKS.len() - 1], STREAMED_PARTITION_BYTES)
     }
 
-    fn with_block(&self, block_rows: u64) -> SearchPlan {
-        let SearchInput { queries, references, budget, .. } = self.input;
+    fn with_block(&self, block_rows: u64, partition_bytes: u64) -> SearchPlan {
+        let SearchInput { queries, references, .. } = self.input;
         let block_rows = block_rows.min(queries.rows.max(1));
-        let partition_rows = match self.order {
-            Order::ReferenceStays => self.partition_rows(HELD_PARTITION_BYTES),
-            Order::QueriesStay => {
-                let (least, most) = STREAMED_PARTITION_BYTES;
-                self.partition_rows((budget.0 / 16).clamp(least, most))
-            }
-        };
+        let partition_rows = self.partition_rows(partition_bytes);
         let blocks = queries.rows.div_ceil(block_rows);
         let partitions = references.rows.div_ceil(partition_rows);
         let memory = self.memory(block_rows, partition_rows, blocks, partitions);
@@ -294,7 +294,7 @@ mod tests {
                 prop_assert!(plan.memory.total() <= input.budget.0);
                 prop_assert!(plan.blocks * plan.block_rows >= queries);
                 prop_assert!(plan.partitions * plan.partition_rows >= references);
-                prop_assert!(plan.block_rows % UNIT_ROWS == 0 || UNIT_ROWS % plan.block_rows == 0 || plan.blocks == 1);
+                prop_assert!(plan.block_rows.is_multiple_of(UNIT_ROWS) || UNIT_ROWS.is_multiple_of(plan.block_rows) || plan.blocks == 1);
             }
         }
     }

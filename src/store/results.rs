@@ -34,7 +34,6 @@ pub enum Values {
 }
 
 /// Does the same for every kind of values.
-#[allow(clippy::default_trait_access)] // the default is another type in every arm
 macro_rules! each_kind {
     ($values:expr, $v:ident => $body:expr) => {
         match $values {
@@ -77,6 +76,7 @@ impl Values {
     }
 
     /// Appends zeros (or empty strings) up to `len`: the part of a shard beyond the array's end.
+    #[allow(clippy::default_trait_access)] // the default is of another type in every arm
     fn pad(&mut self, len: usize) {
         each_kind!(self, v => v.resize(len, Default::default()));
     }
