@@ -144,7 +144,7 @@ struct Loop<'a, 'e> {
 type Queries = (RowBlock, Exclude);
 
 impl Loop<'_, '_> {
-    fn run(&mut self, queue: VecDeque<Range<u64>>, send: &mut dyn FnMut(u64, TopK) -> bool) -> Result<(), Error> {
+    fn run(&mut self, queue: Vec<Range<u64>>, send: &mut dyn FnMut(u64, TopK) -> bool) -> Result<(), Error> {
         let search = self.search;
         let groups = search.groups.map(|(_, references)| references);
         let keep = search.order == Order::ReferenceStays;

@@ -26,6 +26,12 @@ pub struct FileRecord {
     pub crc32c: u32,
 }
 
+/// Held while a folder is written to.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+}
+
 /// A folder of files that become visible whole: written under another name, synced, renamed.
 #[derive(Debug)]
 pub struct Folder {
@@ -61,7 +67,7 @@ impl Folder {
         })?;
         self.io.add_written(bytes.len() as u64);
         let record = FileRecord { path: path.to_owned(), bytes: bytes.len() as u64, crc32c: crc32c::crc32c(bytes) };
-        self.lock().insert(path.to_owned(), record.clone());
+        self.remembered().insert(path.to_owned(), record.clone());
         Ok(record)
     }
 
@@ -144,17 +150,44 @@ impl Folder {
         }
     }
 
+    /// Takes a lock that no other process has, or `None`. The operating system lets go of it when the process ends,
+    /// however it ends.
+    ///
+    /// # Errors
+    /// [`StoreError::Permission`] or [`StoreError::Io`].
+    pub fn lock(&self, path: &str) -> Result<Option<Lock>, StoreError> {
+        let full = self.root.join(path);
+        let open = || {
+            fs::create_dir_all(full.parent().unwrap_or(Path::new(".")))?;
+            File::create(&full)
+        };
+        let file = open().map_err(|error| from_io("write", &full, error))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Lock { _file: file })),
+            Err(fs::TryLockError::WouldBlock) => Ok(None),
+            Err(fs::TryLockError::Error(error)) => Err(from_io("lock", &full, error)),
+        }
+    }
+
+    /// Bytes free on the disk that this folder is or will be on; `None` where the system does not tell.
+    #[must_use]
+    pub fn free_bytes(&self) -> Option<u64> {
+        let there = self.root.ancestors().find(|path| path.exists())?;
+        let there = if there.as_os_str().is_empty() { Path::new(".") } else { there };
+        fs4::available_space(there).ok()
+    }
+
     /// What was written at this path since it was last taken.
     pub fn take_record(&self, path: &str) -> Option<FileRecord> {
-        self.lock().remove(path)
+        self.remembered().remove(path)
     }
 
     /// Everything written since it was last taken, in order of path.
     pub fn take_records(&self) -> Vec<FileRecord> {
-        std::mem::take(&mut *self.lock()).into_values().collect()
+        std::mem::take(&mut *self.remembered()).into_values().collect()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, FileRecord>> {
+    fn remembered(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, FileRecord>> {
         self.written.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,0 +1,43 @@
+//! The groups of leave-one-group-out: one numbering for both sides.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use super::columns::{Categories, categories};
+use super::run::Run;
+use crate::engine::NO_GROUP;
+use crate::error::Error;
+use crate::store::anndata::AnnData;
+
+/// Groups of both sides, by the name of the category.
+pub struct Groups<'a> {
+    /// Group of every reference row.
+    pub references: Vec<u32>,
+    queries: Categories<'a>,
+    numbers: HashMap<String, u32>,
+}
+
+impl<'a> Groups<'a> {
+    /// Reads `obs/KEY` of the references and opens that of the queries.
+    ///
+    /// # Errors
+    /// A missing key, a column that is not categorical or text.
+    pub fn open(queries: &'a AnnData, references: &'a AnnData, key: &str, _run: &Run<'_>) -> Result<Self, Error> {
+        let known = categories(references, key)?;
+        let numbers: HashMap<String, u32> = (0_u32..).zip(&known.names).map(|(i, name)| (name.clone(), i)).collect();
+        let codes = known.read(0..references.n_obs())?;
+        let references = codes.into_iter().map(|code| u32::try_from(code).unwrap_or(NO_GROUP)).collect();
+        Ok(Self { references, queries: categories(queries, key)?, numbers })
+    }
+
+    /// Reads the groups of query rows; a category the references do not have is no group.
+    pub fn reader(&self) -> impl Fn(Range<u64>) -> Result<Vec<u32>, Error> + Sync {
+        let of_code: Vec<u32> =
+            self.queries.names.iter().map(|name| self.numbers.get(name).copied().unwrap_or(NO_GROUP)).collect();
+        move |rows| {
+            let codes = self.queries.read(rows)?;
+            let group = |code: i32| usize::try_from(code).ok().and_then(|code| of_code.get(code)).copied();
+            Ok(codes.into_iter().map(|code| group(code).unwrap_or(NO_GROUP)).collect())
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! Opens the two cell sets of a job and makes them comparable, before any work is done.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::request::{MapRequest, SearchRequest};
+use crate::error::{EngineError, Error, JobError};
+use crate::metric::Metric;
+use crate::store::anndata::{AnnData, open_representation};
+use crate::store::prepared::{Preparation, Prepared};
+use crate::store::{FloatType, IoCounters, Source};
+
+/// Rows that the centre of float64 data is taken from, in this many runs.
+const CENTRE_RUNS: u64 = 16;
+const CENTRE_RUN_ROWS: u64 = 1_024;
+
+/// One cell set.
+#[derive(Debug)]
+pub struct Cells {
+    /// The rows that are compared.
+    pub source: Arc<dyn Source>,
+    /// What is known of the cells; `None` for a bare array.
+    pub annotations: Option<AnnData>,
+}
+
+/// Both cell sets, ready to be compared.
+#[derive(Debug)]
+pub struct Inputs {
+    /// The query.
+    pub queries: Cells,
+    /// The reference.
+    pub references: Cells,
+    /// Whether they are the same.
+    pub self_mapping: bool,
+    /// How far rounding float64 rows moved them at most, over the rows of the sample; `None` when nothing was rounded.
+    pub rounding: Option<f64>,
+}
+
+impl Inputs {
+    /// Opens what a search names.
+    ///
+    /// # Errors
+    /// Missing stores and keys, wrong types, empty sets, different dimensions.
+    pub fn open(request: &SearchRequest, io: &Arc<IoCounters>) -> Result<Self, Error> {
+        let queries = open_cells(&request.query, &request.rep, io)?;
+        let self_mapping = request.reference.is_none();
+        let reference_path = request.reference.as_ref().unwrap_or(&request.query);
+        let reference_rep = request.reference_rep.as_ref().unwrap_or(&request.rep);
+        let references = open_cells(reference_path, reference_rep, io)?;
+        for (cells, side) in [(&queries, "query"), (&references, "reference")] {
+            if cells.source.rows() == 0 {
+                return Err(JobError::Refused(format!("the {side} {} has no rows", cells.source.name())).into());
+            }
+        }
+        let (q, r) = (queries.source.dim(), references.source.dim());
+        if q != r {
+            return Err(EngineError::Dim { queries: q, references: r }.into());
+        }
+        let mut inputs = Self { queries, references, self_mapping, rounding: None };
+        inputs.prepare(request.metric)?;
+        Ok(inputs)
+    }
+
+    /// The fingerprints of both sides.
+    ///
+    /// # Errors
+    /// Any I/O error.
+    pub fn fingerprint(&self) -> Result<Value, Error> {
+        let reference = if self.self_mapping { json!("query") } else { self.references.source.fingerprint()? };
+        Ok(json!({ "query": self.queries.source.fingerprint()?, "reference": reference }))
+    }
+
+    /// float64 rows are rounded to float32 once; what can be taken off before that is taken off in float64.
+    fn prepare(&mut self, metric: Metric) -> Result<(), Error> {
+        let is_f64 = |cells: &Cells| cells.source.dtype() == FloatType::F64;
+        if !is_f64(&self.queries) && !is_f64(&self.references) {
+            return Ok(());
+        }
+        let preparation = match metric {
+            Metric::Cosine => Preparation::Unit,
+            Metric::Correlation => Preparation::CentredUnit,
+            _ if metric.ignores_offset() => Preparation::Subtract(centre(&*self.references.source)?.into()),
+            _ => return Ok(()),
+        };
+        for cells in [&mut self.queries, &mut self.references] {
+            cells.source = Arc::new(Prepared::new(Arc::clone(&cells.source), preparation.clone()));
+        }
+        if let Preparation::Subtract(centre) = &preparation {
+            self.rounding = Some(rounding(&*self.queries.source, &*self.references.source, centre)?);
+        }
+        Ok(())
+    }
+}
+
+/// Checks that what a mapping wants to transfer is there: the reference must be an AnnData.
+///
+/// # Errors
+/// [`JobError::Refused`] when the reference is a bare array and annotations are asked for.
+pub fn reference_annotations<'a>(inputs: &'a Inputs, request: &MapRequest) -> Result<Option<&'a AnnData>, Error> {
+    let mapping = &request.mapping;
+    let wanted = !(mapping.labels.is_empty() && mapping.values.is_empty() && mapping.obsm.is_empty());
+    match &inputs.references.annotations {
+        None if wanted => Err(JobError::Refused(format!(
+            "{} is a bare array without annotations: --label, --value and --obsm need an AnnData zarr store",
+            inputs.references.source.name()
+        ))
+        .into()),
+        annotations => Ok(annotations.as_ref()),
+    }
+}
+
+fn open_cells(path: &Path, rep: &str, io: &Arc<IoCounters>) -> Result<Cells, Error> {
+    let source = open_representation(path, rep, io)?;
+    let annotations = AnnData::open_if_any(path, io)?;
+    if let Some(annotations) = &annotations
+        && annotations.n_obs() != source.rows()
+    {
+        return Err(JobError::Refused(format!(
+            "{} has {} rows and the cells of {} are {}",
+            source.name(),
+            source.rows(),
+            path.display(),
+            annotations.n_obs()
+        ))
+        .into());
+    }
+    Ok(Cells { source, annotations })
+}
+
+/// Runs of rows spread evenly over a source: the same for the same number of rows.
+fn sample(rows: u64) -> Vec<std::ops::Range<u64>> {
+    let run = CENTRE_RUN_ROWS.min(rows.div_ceil(CENTRE_RUNS)).max(1);
+    let runs = (0..CENTRE_RUNS).map(|i| {
+        let start = (rows - run.min(rows)) * i / (CENTRE_RUNS - 1).max(1);
+        start..rows.min(start + run)
+    });
+    let mut runs: Vec<_> = runs.collect();
+    runs.dedup();
+    runs
+}
+
+/// The mean of a sample of rows.
+fn centre(source: &dyn Source) -> Result<Vec<f64>, Error> {
+    let dim = source.dim();
+    let (mut sum, mut rows) = (vec![0.0; dim], 0_u32);
+    for range in sample(source.rows()) {
+        let mut values = vec![0.0; usize::try_from(range.end - range.start).unwrap_or(usize::MAX) * dim];
+        source.read_f64(&[range], &mut values)?;
+        for row in values.chunks_exact(dim) {
+            rows += 1;
+            // A running mean: sums of large values would lose the digits that centring is for.
+            sum.iter_mut().zip(row).for_each(|(mean, x)| *mean += (x - *mean) / f64::from(rows));
+        }
+    }
+    Ok(sum)
+}
+
+/// The largest distance between a sampled row, centred, and its float32 rounding.
+fn rounding(queries: &dyn Source, references: &dyn Source, centre: &[f64]) -> Result<f64, Error> {
+    let mut largest = 0.0_f64;
+    for source in [queries, references] {
+        for range in sample(source.rows()) {
+            let mut values = vec![0.0; usize::try_from(range.end - range.start).unwrap_or(usize::MAX) * centre.len()];
+            source.read_f64(&[range], &mut values)?;
+            for row in values.chunks_exact(centre.len()) {
+                #[allow(clippy::cast_possible_truncation)] // the rounding that is being measured
+                let squared = row.iter().map(|&x| (x - f64::from(x as f32)).powi(2)).sum::<f64>();
+                largest = largest.max(squared.sqrt());
+            }
+        }
+    }
+    Ok(largest)
+}

@@ -1,0 +1,251 @@
+//! What a run leaves beside its arrays so that it can be resumed, checked and explained: manifest, markers, checkpoint.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::error::{Error, StoreError};
+use crate::schedule::search::Checkpoint;
+use crate::store::folder::FileRecord;
+use crate::topk::TopK;
+use crate::units::K;
+use crate::weights::stats::DistanceStatistics;
+
+/// The layout of everything below; another number cannot be resumed.
+pub const FORMAT: u32 = 1;
+
+/// The job that a folder belongs to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// Version of this program.
+    pub version: String,
+    /// search, map or transfer.
+    pub command: String,
+    /// Everything that the arrays follow from. Budgets and threads are not among it.
+    pub parameters: Value,
+    /// Fingerprints of the inputs.
+    pub inputs: Value,
+    /// Query rows.
+    pub rows: u64,
+    /// Reference rows.
+    pub reference_rows: u64,
+    /// Slots per query.
+    pub k: u64,
+    /// Set when everything is written.
+    pub finished: bool,
+}
+
+impl Manifest {
+    /// What keeps `self` from going on with the work of `earlier`, in words; `None` when nothing does.
+    #[must_use]
+    pub fn differs_from(&self, earlier: &Self) -> Option<String> {
+        let mut differences = Vec::new();
+        let mut compare = |what: &str, now: &Value, then: &Value| collect_differences(what, now, then, &mut differences);
+        compare("format", &self.format.into(), &earlier.format.into());
+        compare("version", &self.version.clone().into(), &earlier.version.clone().into());
+        compare("command", &self.command.clone().into(), &earlier.command.clone().into());
+        compare("parameters", &self.parameters, &earlier.parameters);
+        compare("inputs", &self.inputs, &earlier.inputs);
+        (!differences.is_empty()).then(|| differences.join("; "))
+    }
+}
+
+fn collect_differences(path: &str, now: &Value, then: &Value, out: &mut Vec<String>) {
+    match (now, then) {
+        (Value::Object(a), Value::Object(b)) => {
+            let keys: std::collections::BTreeSet<&String> = a.keys().chain(b.keys()).collect();
+            for key in keys {
+                let (x, y) = (a.get(key).unwrap_or(&Value::Null), b.get(key).unwrap_or(&Value::Null));
+                collect_differences(&format!("{path}.{key}"), x, y, out);
+            }
+        }
+        _ if now != then => out.push(format!("{path} was {then} and is now {now}")),
+        _ => {}
+    }
+}
+
+/// A file of a finished unit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct File {
+    /// Path inside the output.
+    pub path: String,
+    /// Its length.
+    pub bytes: u64,
+    /// CRC-32C of its bytes.
+    pub crc32c: u32,
+}
+
+impl From<FileRecord> for File {
+    fn from(record: FileRecord) -> Self {
+        Self { path: record.path, bytes: record.bytes, crc32c: record.crc32c }
+    }
+}
+
+/// Distances of a unit, to be merged with those of the others in unit order.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Statistics {
+    /// How many.
+    pub count: u64,
+    /// Their mean.
+    pub mean: f64,
+    /// Sum of squared differences from the mean.
+    pub m2: f64,
+    /// The smallest; +∞ is written as null.
+    pub min: Option<f64>,
+    /// The largest.
+    pub max: Option<f64>,
+}
+
+impl From<&DistanceStatistics> for Statistics {
+    fn from(s: &DistanceStatistics) -> Self {
+        let finite = |value: f64| value.is_finite().then_some(value);
+        Self { count: s.count, mean: s.mean, m2: s.m2, min: finite(s.min), max: finite(s.max) }
+    }
+}
+
+impl From<&Statistics> for DistanceStatistics {
+    fn from(s: &Statistics) -> Self {
+        let (min, max) = (s.min.unwrap_or(f64::INFINITY), s.max.unwrap_or(f64::NEG_INFINITY));
+        Self { count: s.count, mean: s.mean, m2: s.m2, min, max }
+    }
+}
+
+/// A finished unit of a stage.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Marker {
+    /// Its number.
+    pub unit: u64,
+    /// Its files.
+    pub files: Vec<File>,
+    /// Of a searched unit: its distances.
+    pub statistics: Option<Statistics>,
+    /// Of a searched unit: whether each row's first neighbour is the row itself.
+    pub own_row_first: Option<bool>,
+    /// Of a searched unit: the sum of its k-th distances, of the rows that have k neighbours, and how many those are.
+    pub kth: Option<(f64, u64)>,
+    /// What computed it.
+    pub engine: String,
+}
+
+/// Turns a checkpoint into the bytes of a file: a line of JSON, then ids, then distances, little-endian.
+///
+/// # Errors
+/// A header that cannot be written as JSON; it always can.
+pub fn encode_checkpoint(checkpoint: &Checkpoint) -> Result<Vec<u8>, Error> {
+    let header = CheckpointHeader {
+        format: FORMAT,
+        rows: (checkpoint.rows.start, checkpoint.rows.end),
+        complete_to: checkpoint.complete_to,
+        references_done: checkpoint.references_done,
+        k: u32::try_from(checkpoint.top.k()).unwrap_or(K::MAX),
+        crc32c: crc32c::crc32c_append(
+            crc32c::crc32c(bytemuck::cast_slice(checkpoint.top.ids())),
+            bytemuck::cast_slice(checkpoint.top.distances()),
+        ),
+    };
+    let mut bytes = serde_json::to_vec(&header).map_err(|error| damaged(&error.to_string()))?;
+    bytes.push(b'\n');
+    bytes.reserve_exact(checkpoint.top.ids().len() * 12);
+    bytes.extend(checkpoint.top.ids().iter().flat_map(|id| id.to_le_bytes()));
+    bytes.extend(checkpoint.top.distances().iter().flat_map(|d| d.to_le_bytes()));
+    Ok(bytes)
+}
+
+/// The checkpoint in these bytes.
+///
+/// # Errors
+/// [`StoreError::Damaged`] when they are not what was written.
+pub fn decode_checkpoint(bytes: &[u8]) -> Result<Checkpoint, Error> {
+    let end = bytes.iter().position(|&b| b == b'\n').ok_or_else(|| damaged("no header"))?;
+    let header: CheckpointHeader =
+        serde_json::from_slice(&bytes[..end]).map_err(|error| damaged(&error.to_string()))?;
+    let k = K::new(header.k)?;
+    let body = &bytes[end + 1..];
+    let rows = header.rows.1.checked_sub(header.rows.0).ok_or_else(|| damaged("rows"))?;
+    let slots = usize::try_from(rows).unwrap_or(usize::MAX).saturating_mul(k.get());
+    if header.format != FORMAT || body.len() != slots.saturating_mul(12) {
+        return Err(damaged("it has another length than its header says"));
+    }
+    let (ids, distances) = body.split_at(slots * 8);
+    let ids: Vec<u64> = ids.as_chunks::<8>().0.iter().map(|b| u64::from_le_bytes(*b)).collect();
+    let distances: Vec<f32> = distances.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+    let crc = crc32c::crc32c_append(
+        crc32c::crc32c(bytemuck::cast_slice(&ids)),
+        bytemuck::cast_slice(&distances),
+    );
+    let top = TopK::from_parts(k, ids, distances).filter(|_| crc == header.crc32c);
+    Ok(Checkpoint {
+        rows: header.rows.0..header.rows.1,
+        complete_to: header.complete_to,
+        references_done: header.references_done,
+        top: top.ok_or_else(|| damaged("its checksum is wrong"))?,
+    })
+}
+
+#[derive(Serialize, Deserialize)]
+struct CheckpointHeader {
+    format: u32,
+    rows: (u64, u64),
+    complete_to: u64,
+    references_done: u64,
+    k: u32,
+    crc32c: u32,
+}
+
+fn damaged(why: &str) -> Error {
+    StoreError::Damaged { array: "the checkpoint".to_owned(), why: why.to_owned() }.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn checkpoint() -> Checkpoint {
+        let mut top = TopK::empty(3, K::new(2).unwrap());
+        top.set_row(1, &[(0.25, 7), (0.5, 1)]);
+        Checkpoint { rows: 10..13, complete_to: 11, references_done: 99, top }
+    }
+
+    #[test]
+    fn a_checkpoint_comes_back_as_it_was() {
+        assert_eq!(decode_checkpoint(&encode_checkpoint(&checkpoint()).unwrap()).unwrap(), checkpoint());
+    }
+
+    #[test]
+    fn a_checkpoint_with_a_flipped_byte_is_refused() {
+        let bytes = encode_checkpoint(&checkpoint()).unwrap();
+        for at in [bytes.len() - 1, bytes.len() - 40, 5] {
+            let mut bad = bytes.clone();
+            bad[at] ^= 1;
+            assert!(decode_checkpoint(&bad).is_err(), "byte {at}");
+        }
+        assert!(decode_checkpoint(&bytes[..bytes.len() - 4]).is_err());
+    }
+
+    #[test]
+    fn statistics_survive_json_bit_for_bit() {
+        let statistics = Statistics { count: 3, mean: 0.1 + 0.2, m2: 1.0 / 3.0, min: None, max: Some(2.5e-300) };
+        let text = serde_json::to_string(&statistics).unwrap();
+        assert_eq!(serde_json::from_str::<Statistics>(&text).unwrap(), statistics);
+    }
+
+    #[test]
+    fn what_differs_is_named() {
+        let manifest = |parameters| Manifest {
+            format: FORMAT,
+            version: "1".to_owned(),
+            command: "map".to_owned(),
+            parameters,
+            inputs: json!({}),
+            rows: 1,
+            reference_rows: 1,
+            k: 1,
+            finished: false,
+        };
+        let (a, b) = (manifest(json!({"k": 15, "metric": "cosine"})), manifest(json!({"k": 30, "metric": "cosine"})));
+        assert_eq!(a.differs_from(&b).unwrap(), "parameters.k was 30 and is now 15");
+        assert_eq!(a.differs_from(&a), None);
+    }
+}

@@ -1,0 +1,46 @@
+//! Copies the names of an axis, unit by unit.
+
+use std::sync::Arc;
+
+use crate::error::{Error, StoreError};
+use crate::schedule::blocks::unit_rows;
+use crate::store::anndata::AnnData;
+use crate::store::folder::{FileRecord, Folder};
+use crate::store::results::{ArraySpec, Kind, RowArray, Values};
+
+/// `obs/_index` or `var/_index`, being written.
+#[derive(Debug)]
+pub struct NameWriter<'a> {
+    array: RowArray,
+    rows: u64,
+    /// `None` writes a range index.
+    names: Option<&'a AnnData>,
+}
+
+impl<'a> NameWriter<'a> {
+    /// Creates the index of `axis` (`obs` or `var`), from the names of these cells where they are copied.
+    ///
+    /// # Errors
+    /// Any I/O error.
+    pub fn create(folder: &Arc<Folder>, axis: &str, rows: u64, names: Option<&'a AnnData>) -> Result<Self, Error> {
+        let kind = if names.is_some() { Kind::String } else { Kind::I64 };
+        let spec = ArraySpec::rows(&format!("{axis}/_index"), kind, rows, None);
+        Ok(Self { array: RowArray::create(folder, spec)?, rows, names })
+    }
+
+    /// Writes the names of one unit of rows.
+    ///
+    /// # Errors
+    /// Any I/O error of either side.
+    pub fn write_unit(&self, unit: u64) -> Result<FileRecord, Error> {
+        let rows = unit_rows(unit, self.rows);
+        let values = match self.names {
+            Some(cells) => Values::Strings(cells.names(rows)?),
+            None => Values::I64(rows.map(i64::try_from).collect::<Result<_, _>>().map_err(|_| StoreError::Zarr {
+                array: self.array.spec().path.clone(),
+                why: "more rows than int64 counts".to_owned(),
+            })?),
+        };
+        Ok(self.array.write_shard(unit, values)?)
+    }
+}

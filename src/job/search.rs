@@ -1,0 +1,312 @@
+//! The search of a job: plan, engine, units, markers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::groups::Groups;
+use super::inputs::Inputs;
+use super::manifest::{Marker, Statistics};
+use super::names::NameWriter;
+use super::output::Output;
+use super::request::{Names, SearchRequest};
+use super::run::Run;
+use crate::engine::Engine;
+use crate::engine::cpu::{CpuConfig, CpuEngine};
+use crate::error::{Error, JobError};
+use crate::plan::search::{SearchInput, SearchPlan, Side, plan};
+use crate::route::all::All;
+use crate::schedule::blocks::{unit_count, unit_rows};
+use crate::schedule::progress::{Stage, Step};
+use crate::schedule::search::{Checkpoint, Search, UnitSink, search};
+use crate::store::Source;
+use crate::store::neighbours::NeighboursWriter;
+use crate::store::results::{ArraySpec, Kind, RowArray};
+use crate::topk::{PADDING, TopK};
+use crate::units::K;
+use crate::weights::stats::DistanceStatistics;
+
+/// The stage's folder of markers.
+pub const STAGE: &str = "search";
+
+/// Axes longer than this get a range index unless names are asked for.
+const NAMED_ROWS_MAX: u64 = 10_000_000;
+
+/// A search that has been checked and planned.
+pub struct Planned<'a> {
+    /// What was asked.
+    pub request: &'a SearchRequest,
+    /// Both sides.
+    pub inputs: Inputs,
+    /// How it runs.
+    pub plan: SearchPlan,
+    /// Where the time goes.
+    pub engine: Box<dyn Engine>,
+    /// The kernel variant.
+    pub variant: String,
+}
+
+/// What CellMapper 0.2.5 would write: what becomes of a cell's own row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OwnRow {
+    /// Never found.
+    Excluded,
+    /// Searched like any other and kept.
+    Kept,
+    /// Searched like any other; the first column, which is it in every row, is dropped.
+    FirstDropped,
+}
+
+impl<'a> Planned<'a> {
+    /// Opens the inputs, makes the engine and plans.
+    ///
+    /// # Errors
+    /// Whatever would stop the search before it begins.
+    pub fn new(request: &'a SearchRequest, run: &Run<'_>) -> Result<Self, Error> {
+        let inputs = Inputs::open(request, &run.io)?;
+        let engine = CpuEngine::new(CpuConfig::new(request.metric, Arc::clone(&run.pool)))?;
+        let variant = engine.variant().to_owned();
+        let dim = inputs.queries.source.dim();
+        let input = SearchInput {
+            queries: side(&*inputs.queries.source),
+            references: side(&*inputs.references.source),
+            dim: dim as u64,
+            k: request.k.get() as u64,
+            groups: request.exclude_group.is_some(),
+            names: copies_names(request.run.names, inputs.queries.source.rows()),
+            engine: engine.limits(dim, request.k),
+            budget: run.budget,
+        };
+        let plan = plan(&input)?;
+        Ok(Self { request, inputs, plan, engine: Box::new(engine), variant })
+    }
+
+    /// What the arrays follow from.
+    #[must_use]
+    pub fn parameters(&self) -> Value {
+        let request = self.request;
+        json!({
+            "rep": request.rep,
+            "reference_rep": request.reference_rep.as_ref().unwrap_or(&request.rep),
+            "k": request.k.get(),
+            "metric": request.metric.name(),
+            "method": "exact",
+            "self_mapping": self.inputs.self_mapping,
+            "exclude_group": request.exclude_group,
+            "compat": request.compat.then_some("cellmapper-0.2.5"),
+            "names": copies_names(request.run.names, self.inputs.queries.source.rows()),
+            "seed": request.run.seed,
+        })
+    }
+
+    /// Searches whatever is not done yet. Returns the neighbours per query written, and how many units were computed
+    /// and reused.
+    ///
+    /// # Errors
+    /// The first error of reading, searching or writing; [`JobError::Interrupted`].
+    pub fn run(&mut self, output: &Output, run: &Run<'_>) -> Result<SearchDone, Error> {
+        let rows = self.inputs.queries.source.rows();
+        let square = rows == self.inputs.references.source.rows();
+        if !(self.request.compat && square) {
+            let own_row = if self.inputs.self_mapping { OwnRow::Excluded } else { OwnRow::Kept };
+            return self.run_with(output, run, own_row);
+        }
+        // CellMapper drops the first column when it is the own row in every row, and only then.
+        if output.done("search-kept")?.is_empty() {
+            let done = self.run_with(output, run, OwnRow::FirstDropped)?;
+            let markers = output.done(STAGE)?;
+            if markers.values().all(|marker| marker.own_row_first == Some(true)) {
+                return Ok(done);
+            }
+            run.observer.note(
+                "a cell's nearest neighbour is another one at distance 0, so CellMapper 0.2.5 would keep every cell's \
+                 own row; searching again that way",
+            );
+            output.unmark(STAGE)?;
+            output.drop_checkpoint()?;
+            output.mark("search-kept", &Marker::empty())?;
+        }
+        self.run_with(output, run, OwnRow::Kept)
+    }
+
+    fn run_with(&mut self, output: &Output, run: &Run<'_>, own_row: OwnRow) -> Result<SearchDone, Error> {
+        let (queries, references) = (&self.inputs.queries, &self.inputs.references);
+        let rows = queries.source.rows();
+        let k = self.request.k;
+        let written_k = if own_row == OwnRow::FirstDropped { k.get().saturating_sub(1) } else { k.get() };
+        let written_k = u32::try_from(written_k).ok().and_then(|k| K::new(k).ok()).ok_or_else(|| {
+            JobError::Refused("k = 1 leaves no neighbours under --compat cellmapper-0.2.5; use k ≥ 2".to_owned())
+        })?;
+        let names = copies_names(self.request.run.names, rows);
+        let sink = Sink {
+            output,
+            neighbours: NeighboursWriter::create(
+                &output.folder,
+                rows,
+                written_k.get() as u64,
+                references.source.rows(),
+            )?,
+            names: NameWriter::create(&output.folder, "obs", rows, queries.annotations.as_ref().filter(|_| names))?,
+            own_row,
+            k: written_k,
+        };
+        let done = output.done(STAGE)?;
+        let todo: Vec<u64> = (0..unit_count(rows)).filter(|unit| !done.contains_key(unit)).collect();
+        let checkpoint = output.checkpoint()?.filter(|checkpoint| {
+            todo.contains(&(checkpoint.rows.start / crate::units::UNIT_ROWS)) && checkpoint.top.k() == k.get()
+        });
+        self.tell_beginning(run, rows, &done.keys().copied().collect::<Vec<_>>(), checkpoint.as_ref());
+        let groups = self.groups(run)?;
+        let router = All::new(references.source.rows(), self.plan.partition_rows);
+        let query_groups = groups.as_ref().map(Groups::reader);
+        let task = Search {
+            queries: &*queries.source,
+            references: &*references.source,
+            groups: groups.as_ref().zip(query_groups.as_ref()).map(|(groups, reader)| {
+                let reader: crate::schedule::search::QueryGroups<'_> = reader;
+                (reader, groups.references.as_slice())
+            }),
+            exclude_own_row: own_row == OwnRow::Excluded,
+            router: &router,
+            k,
+            order: self.plan.order,
+            block_rows: self.plan.block_rows,
+            todo: &todo,
+            checkpoint_every: Duration::from_secs(self.request.run.checkpoint_seconds),
+            pool: &run.pool,
+            clock: &run.clock,
+        };
+        let result = search(&task, &mut *self.engine, &sink, checkpoint, run.observer, run.stop);
+        run.observer.end(Stage::Search);
+        result?;
+        output.drop_checkpoint()?;
+        let computed_rows: u64 = todo.iter().map(|&unit| unit_rows(unit, rows)).map(|r| r.end - r.start).sum();
+        Ok(SearchDone {
+            k: written_k,
+            pairs: computed_rows * references.source.rows(),
+            units: (todo.len() as u64, done.len() as u64),
+        })
+    }
+
+    fn groups(&self, run: &Run<'_>) -> Result<Option<Groups<'_>>, Error> {
+        let Some(key) = &self.request.exclude_group else { return Ok(None) };
+        let of = |cells: &'_ super::inputs::Cells| cells.annotations.is_none();
+        if of(&self.inputs.queries) || of(&self.inputs.references) {
+            return Err(JobError::Refused("--exclude-group needs AnnData stores on both sides".to_owned()).into());
+        }
+        let both = self.inputs.queries.annotations.as_ref().zip(self.inputs.references.annotations.as_ref());
+        both.map(|(queries, references)| Groups::open(queries, references, key, run)).transpose()
+    }
+
+    fn tell_beginning(&self, run: &Run<'_>, rows: u64, done: &[u64], checkpoint: Option<&Checkpoint>) {
+        let references = self.inputs.references.source.rows();
+        let work = |rows: u64| Step { rows, pairs: rows.saturating_mul(references), bytes: 0 };
+        let mut finished: u64 = done.iter().map(|&unit| unit_rows(unit, rows)).map(|r| r.end - r.start).sum();
+        if !done.is_empty() {
+            run.observer.note(&format!("{} finished units of {} are reused", done.len(), unit_count(rows)));
+        }
+        let mut finished_step = work(finished);
+        if let Some(checkpoint) = checkpoint {
+            finished += checkpoint.complete_to - checkpoint.rows.start;
+            finished_step = work(finished);
+            finished_step.pairs += (checkpoint.rows.end - checkpoint.complete_to) * checkpoint.references_done;
+            run.observer.note("an unfinished unit goes on where it was saved");
+        }
+        run.observer.begin(Stage::Search, work(rows), finished_step);
+    }
+}
+
+/// What a search did.
+#[derive(Clone, Copy, Debug)]
+pub struct SearchDone {
+    /// Neighbours per query written.
+    pub k: K,
+    /// Pairs compared.
+    pub pairs: u64,
+    /// Units computed and reused.
+    pub units: (u64, u64),
+}
+
+/// Whether the names of an axis are copied.
+#[must_use]
+pub fn copies_names(names: Names, rows: u64) -> bool {
+    match names {
+        Names::Auto => rows <= NAMED_ROWS_MAX,
+        Names::All => true,
+        Names::None => false,
+    }
+}
+
+fn side(source: &dyn Source) -> Side {
+    Side {
+        rows: source.rows(),
+        stored_bytes: source.stored_bytes(),
+        chunk_rows: source.chunk_rows(),
+        scratch_bytes: source.scratch_bytes(),
+    }
+}
+
+/// Writes units and checkpoints.
+struct Sink<'a> {
+    output: &'a Output,
+    neighbours: NeighboursWriter,
+    names: NameWriter<'a>,
+    own_row: OwnRow,
+    k: K,
+}
+
+impl UnitSink for Sink<'_> {
+    fn commit(&self, unit: u64, top: TopK) -> Result<(), Error> {
+        let first_row = unit * crate::units::UNIT_ROWS;
+        let own_row_first = (self.own_row == OwnRow::FirstDropped)
+            .then(|| (0..top.rows()).all(|row| top.row(row).0[0] == first_row + row as u64));
+        let top = if own_row_first.is_some() { top.without_first(self.k) } else { top };
+        let mut statistics = DistanceStatistics::default();
+        statistics.extend(&top);
+        let kth = kth_distances(&top);
+        let mut files = self.neighbours.write_unit(unit, top)?;
+        files.push(self.names.write_unit(unit)?);
+        let marker = Marker {
+            unit,
+            files: files.into_iter().map(Into::into).collect(),
+            statistics: Some(Statistics::from(&statistics)),
+            own_row_first,
+            kth: Some(kth),
+            engine: "cpu".to_owned(),
+        };
+        self.output.mark(STAGE, &marker)
+    }
+
+    fn save(&self, checkpoint: &Checkpoint) -> Result<(), Error> {
+        self.output.save_checkpoint(checkpoint)
+    }
+}
+
+/// The sum of the k-th distances of the rows that have k neighbours, and how many those are.
+fn kth_distances(top: &TopK) -> (f64, u64) {
+    let mut sum = (0.0, 0);
+    for row in 0..top.rows() {
+        let (ids, distances) = top.row(row);
+        if let (Some(&id), Some(&distance)) = (ids.last(), distances.last())
+            && id != PADDING
+        {
+            sum = (sum.0 + f64::from(distance), sum.1 + 1);
+        }
+    }
+    sum
+}
+
+/// The range index of an axis without names.
+#[must_use]
+pub fn range_index(path: &str, rows: u64) -> ArraySpec {
+    ArraySpec::rows(path, Kind::I64, rows, None)
+}
+
+/// A named row array, created.
+///
+/// # Errors
+/// Any I/O error.
+pub fn create(output: &Output, spec: ArraySpec) -> Result<RowArray, Error> {
+    Ok(RowArray::create(&output.folder, spec)?)
+}
