@@ -15,6 +15,7 @@ pub mod metric;
 pub mod schedule;
 pub mod store;
 pub mod topk;
+pub mod transfer;
 pub mod units;
 pub mod weights;
 
