@@ -231,7 +231,7 @@ pub enum EngineError {
 }
 
 /// Annotations that cannot be carried over.
-#[derive(Clone, Debug, PartialEq, Eq, ThisError)]
+#[derive(Clone, Debug, PartialEq, ThisError)]
 #[non_exhaustive]
 pub enum TransferError {
     /// A code outside its categories.
@@ -281,6 +281,14 @@ pub enum TransferError {
         found: usize,
         /// How many there should be.
         expected: usize,
+    },
+    /// Percentiles that are none.
+    #[error("percentiles {low} and {high} can't be clipped at: use two numbers from 0 to 100, the smaller first")]
+    Percentiles {
+        /// The lower.
+        low: f64,
+        /// The higher.
+        high: f64,
     },
 }
 
