@@ -163,7 +163,7 @@ mod tests {
     use super::*;
     use crate::transfer::vocabulary::recode;
 
-    /// sklearn 1.9.1: accuracy_score, precision/recall/f1 weighted, f1 macro of [0,0,1,1,2,2] and [0,1,1,1,0,3].
+    /// scikit-learn 1.9.1: accuracy, precision/recall/f1 weighted, f1 macro of [0,0,1,1,2,2] and [0,1,1,1,0,3].
     #[test]
     fn scores_are_those_of_scikit_learn() -> Result<(), TransferError> {
         let mut agreement = Agreement::new(5, 0.0);

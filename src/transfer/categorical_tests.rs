@@ -120,8 +120,9 @@ proptest! {
 #[test]
 fn rows_beyond_one_task_are_labelled_alike() -> Result<(), TransferError> {
     let transfer = LabelTransfer::new(vec![0, 1], &names(&["a", "b"]), None)?;
-    let (even, odd): (&[(u64, f32)], &[(u64, f32)]) = (&[(0, 1.0)], &[(0, 0.25), (1, 0.75)]);
-    let rows: Vec<_> = (0..2 * TASK_ROWS + 1).map(|row| if row % 2 == 0 { even } else { odd }).collect();
+    let even = [(0, 1.0)].as_slice();
+    let odd = [(0, 0.25), (1, 0.75)].as_slice();
+    let rows: Vec<_> = (0..=2 * TASK_ROWS).map(|row| if row % 2 == 0 { even } else { odd }).collect();
     let labels = transfer.transfer(&matrix(&rows), &ALL)?;
     for row in 0..rows.len() {
         let (code, shares) = if row % 2 == 0 { (0, [1.0, 0.0]) } else { (1, [0.25, 0.75]) };

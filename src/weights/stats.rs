@@ -43,7 +43,7 @@ impl DistanceStatistics {
 
     /// Takes in the statistics of the rows that follow.
     ///
-    /// The pairwise update of Chan, Golub and LeVeque (1979). Not associative in floating point: merge in row order.
+    /// The pairwise update of Chan et al. (1979). Not associative in floating point: merge in row order.
     pub fn merge(&mut self, next: &Self) {
         if next.count == 0.0 {
             return;
