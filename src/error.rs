@@ -33,6 +33,22 @@ pub enum UnitError {
         /// The names there are.
         known: String,
     },
+    /// Not a weight kernel.
+    #[error("there is no kernel `{found}`: use one of {known}")]
+    Kernel {
+        /// What was given.
+        found: String,
+        /// The names there are.
+        known: String,
+    },
+    /// A weight kernel of CellMapper that this version cannot compute.
+    #[error("kernel `{found}` is not built yet: use one of {known}")]
+    KernelNotBuilt {
+        /// What was given.
+        found: String,
+        /// The names there are.
+        known: String,
+    },
 }
 
 /// A block of rows that does not hold together.
@@ -214,6 +230,68 @@ pub enum EngineError {
     },
 }
 
+/// Annotations that cannot be carried over.
+#[derive(Clone, Debug, PartialEq, ThisError)]
+#[non_exhaustive]
+pub enum TransferError {
+    /// A code outside its categories.
+    #[error("row {row} has category code {code}, but there are {categories} categories")]
+    Code {
+        /// The row.
+        row: usize,
+        /// Its code.
+        code: i32,
+        /// How many categories there are.
+        categories: usize,
+    },
+    /// A category that is not there.
+    #[error("there is no category `{found}`: there is {known}")]
+    Category {
+        /// What was given.
+        found: String,
+        /// The categories there are.
+        known: String,
+    },
+    /// A category named twice.
+    #[error("category `{found}` is named twice")]
+    Repeated {
+        /// The category.
+        found: String,
+    },
+    /// More categories than codes.
+    #[error("a column has more than {max} different values; categories need fewer")]
+    TooMany {
+        /// The most that are supported.
+        max: i32,
+    },
+    /// Neighbours from another reference.
+    #[error("a neighbour is reference row {row}, but the reference has {rows} rows; use the one that was searched")]
+    Reference {
+        /// The row.
+        row: u64,
+        /// How many rows the reference has.
+        rows: usize,
+    },
+    /// Things handed over together that are of different lengths.
+    #[error("{what} do not fit: found {found}, expected {expected}")]
+    Length {
+        /// What.
+        what: &'static str,
+        /// How many there are.
+        found: usize,
+        /// How many there should be.
+        expected: usize,
+    },
+    /// Percentiles that are none.
+    #[error("percentiles {low} and {high} can't be clipped at: use two numbers from 0 to 100, the smaller first")]
+    Percentiles {
+        /// The lower.
+        low: f64,
+        /// The higher.
+        high: f64,
+    },
+}
+
 /// A job that cannot be done, or not this way.
 #[derive(Debug, ThisError)]
 #[non_exhaustive]
@@ -278,4 +356,7 @@ pub enum Error {
     /// The job as a whole.
     #[error(transparent)]
     Job(#[from] JobError),
+    /// Carrying annotations over.
+    #[error(transparent)]
+    Transfer(#[from] TransferError),
 }

@@ -17,6 +17,7 @@ pub mod route;
 pub mod schedule;
 pub mod store;
 pub mod topk;
+pub mod transfer;
 pub mod units;
 pub mod weights;
 
