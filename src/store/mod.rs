@@ -1,5 +1,7 @@
 //! Bytes: the only code that opens files. Rows come in through [`Source`], by range, into the caller's buffer.
 
+pub mod unpack;
+
 use std::fmt::Debug;
 use std::ops::Range;
 use std::sync::Arc;
