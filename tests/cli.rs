@@ -1,5 +1,8 @@
 //! Claims about the command as it is typed: help, refusals, exit codes, what goes to which stream.
 
+// A command that does not start or prints no text is a failed test.
+#![allow(clippy::expect_used)]
+
 use std::process::Output;
 
 use assert_cmd::cargo::cargo_bin_cmd;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use super::flags::{Device, How, Mapping, Run, Scanpy, Talk, What, Within};
+use super::flags::{Device, How, Mapping, Print, Run, Scanpy, Talk, What, Within};
 use super::help;
 use super::values::{self, Encoding, Truth};
 use crate::metric::Metric;
@@ -171,7 +171,7 @@ pub struct EvaluateArgs {
     #[arg(long, value_name = "C", default_value = "0", value_parser = values::share)]
     pub min_confidence: f32,
     #[command(flatten)]
-    pub talk: Talk,
+    pub print: Print,
 }
 
 /// `atlasknn info`.
@@ -180,14 +180,14 @@ pub struct InfoArgs {
     /// An AnnData zarr store, an annbatch collection, a zarr array or a .npy file
     pub store: PathBuf,
     #[command(flatten)]
-    pub talk: Talk,
+    pub print: Print,
 }
 
 /// `atlasknn devices`.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct DevicesArgs {
     #[command(flatten)]
-    pub talk: Talk,
+    pub print: Print,
 }
 
 /// `atlasknn verify`.

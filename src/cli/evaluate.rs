@@ -55,7 +55,7 @@ pub fn page(found: &Evaluation) -> String {
 fn rows(found: &Evaluation) -> Vec<Vec<String>> {
     let score = |value: f64| format!("{value:.3}");
     let mut labels: Vec<&LabelScore> = found.labels.iter().collect();
-    labels.sort_by(|a, b| b.support.cmp(&a.support));
+    labels.sort_by_key(|label| std::cmp::Reverse(label.support));
     let mut rows: Vec<Vec<String>> = labels
         .into_iter()
         .map(|l| vec![l.name.clone(), text::count(l.support), score(l.precision), score(l.recall), score(l.f1)])

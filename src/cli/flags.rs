@@ -1,5 +1,8 @@
 //! The flags that several commands share, a group each, as typed. Nothing is checked here that needs two flags.
 
+// These comments are the help texts, where backticks would be printed; and a flag is a bool.
+#![allow(clippy::doc_markdown, clippy::struct_excessive_bools, clippy::struct_field_names)]
+
 use std::num::{NonZeroU32, NonZeroUsize};
 
 use clap::Args;
@@ -10,7 +13,7 @@ use crate::metric::Metric;
 use crate::units::{ByteCount, K};
 
 fn metric_parser() -> impl TypedValueParser<Value = Metric> {
-    PossibleValuesParser::new(Metric::ALL.map(Metric::name)).try_map(values::metric)
+    PossibleValuesParser::new(Metric::ALL.map(Metric::name)).try_map(|name| values::metric(&name))
 }
 
 /// What to search.
@@ -32,7 +35,8 @@ pub struct What {
     /// Take no neighbours with the same value in this column of obs, for example the batch [default: all may be taken]
     #[arg(long, value_name = "KEY", value_parser = values::obs_key)]
     pub exclude_group: Option<String>,
-    /// Treat a cell's own row in self-mapping as that version does (k−1 neighbours) [default: k other cells]
+    /// cellmapper-0.2.5: treat a cell's own row in self-mapping as that program does, which leaves k−1 neighbours
+    /// [default: k other cells]
     #[arg(long, value_enum, value_name = "VERSION", hide_possible_values = true)]
     pub compat: Option<Compat>,
 }
@@ -121,10 +125,10 @@ pub struct Mapping {
     /// Also write the mapping matrix, query × reference, as X
     #[arg(long)]
     pub matrix: bool,
-    /// In self-mapping, let every cell also be its own neighbour
+    /// In self-mapping, add every cell to its own neighbours, at distance 0
     #[arg(long, overrides_with = "no_self_edges")]
     pub self_edges: bool,
-    /// In self-mapping, let no cell be its own neighbour
+    /// In self-mapping, let no cell be its own neighbour; the default
     #[arg(long, overrides_with = "self_edges")]
     pub no_self_edges: bool,
     /// Make the weights of self-mapping the same in both directions (not built yet)
@@ -181,7 +185,7 @@ pub struct Run {
     #[arg(long)]
     pub overwrite: bool,
     /// Copy all cell names or none [default: those of sides up to 10 million cells]
-    #[arg(long, value_enum, value_name = "WHICH", hide_possible_values = false)]
+    #[arg(long, value_enum, value_name = "WHICH")]
     pub names: Option<NamesChoice>,
     /// Begin everything random with this number
     #[arg(long, value_name = "N", default_value_t = 0)]
@@ -203,5 +207,19 @@ pub struct Talk {
     pub quiet: bool,
     /// Print more: the plan before a run, progress lines more often
     #[arg(short, long)]
+    pub verbose: bool,
+}
+
+/// What to print, for commands that are over at once; they have no notes and no progress to silence.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct Print {
+    /// Print the result as one line of JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Accepted everywhere, so that a script may give it to all.
+    #[arg(short, long, hide = true)]
+    pub quiet: bool,
+    /// Accepted everywhere, so that a script may give it to all.
+    #[arg(short, long, hide = true, conflicts_with = "quiet")]
     pub verbose: bool,
 }

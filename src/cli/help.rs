@@ -60,7 +60,8 @@ Examples:
   See first how much memory, time and disk it will take:
     atlasknn map query.zarr atlas.zarr -o mapped.zarr --label cell_type --dry-run
   Find doubtful cells: labels smoothed over other donors only, unsure ones left empty:
-    atlasknn map cells.zarr -o smoothed.zarr --label cell_type --exclude-group donor --min-confidence 0.6
+    atlasknn map cells.zarr -o smoothed.zarr --label cell_type --exclude-group donor \\
+        --min-confidence 0.6
 
 Several keys may follow one --label, --value or --obsm; then write QUERY and REFERENCE first.";
 

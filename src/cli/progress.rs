@@ -54,16 +54,17 @@ impl Standing {
         (now > 0 && self.seconds > 0.0).then(|| left as f64 / now as f64 * self.seconds)
     }
 
-    /// `45 %, 900,000 of 2,000,000 rows, 3.21 Gpair/s, 120 MB/s, 2 min 10 s left`
+    /// `45 %, 2 min 10 s left, 3.21 Gpair/s, 120 MB/s, 900,000 of 2,000,000 rows`: what a narrow terminal cuts off is
+    /// what matters least.
     pub fn words(&self) -> String {
         let mut parts = vec![format!("{:.0} %", (100.0 * self.share()).floor())];
+        if let Some(left) = self.seconds_left() {
+            parts.push(format!("{} left", text::duration(left)));
+        }
+        parts.extend(self.rates());
         if self.total.rows > 0 {
             let rows = self.earlier.rows + self.now.rows;
             parts.push(format!("{} of {} rows", text::count(rows.min(self.total.rows)), text::count(self.total.rows)));
-        }
-        parts.extend(self.rates());
-        if let Some(left) = self.seconds_left() {
-            parts.push(format!("{} left", text::duration(left)));
         }
         parts.join(", ")
     }
@@ -169,8 +170,8 @@ impl Progress {
 
     fn bar(&self) -> Option<ProgressBar> {
         let Look::Bars(bars) = &self.look else { return None };
-        let template = "{prefix:>9} [{bar:24}] {wide_msg}";
-        let style = ProgressStyle::with_template(template).map_or_else(|_| ProgressStyle::default_bar(), |s| s);
+        let template = "{prefix:>8} [{bar:16}] {wide_msg}";
+        let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
         Some(bars.add(ProgressBar::new(BAR_STEPS)).with_style(style.progress_chars("=> ")))
     }
 }

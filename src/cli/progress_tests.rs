@@ -50,7 +50,7 @@ fn words_say_how_far_how_fast_and_how_long_still() {
     };
     assert_eq!(
         half_way.words(),
-        "50 %, 1,000,000 of 2,000,000 rows, 1.00 Gpair/s, 100 MB/s, 20 s left",
+        "50 %, 20 s left, 1.00 Gpair/s, 100 MB/s, 1,000,000 of 2,000,000 rows",
         "time left follows this run's pace, not that of the rows done before"
     );
     assert_eq!(half_way.last_words(), "done, 500,000 rows in 10 s, 1.00 Gpair/s, 100 MB/s");
@@ -75,16 +75,13 @@ fn nothing_to_do_and_nothing_done_yet_are_fine() {
 
 #[test]
 fn lines_come_at_the_borders_and_not_more_often_than_asked() {
-    let lines = shown(Look::Lines, true, Duration::from_secs(3600), a_run);
+    let lines = shown(Look::Lines, true, Duration::from_hours(1), a_run);
     assert_eq!(lines[0], "search: begins, 300 rows, 100 of them done before");
     assert_eq!(lines[1..3], ["100 rows are reused", "warning: k is larger than the reference"]);
     assert!(lines[3].starts_with("search: done, 200 rows in "), "{lines:?}");
     assert_eq!(lines.len(), 4, "{lines:?}");
     let lines = shown(Look::Lines, true, Duration::ZERO, a_run);
-    assert!(
-        lines[3].starts_with("search: 66 %, 200 of 300 rows") && lines[4].starts_with("search: 100 %"),
-        "{lines:?}"
-    );
+    assert!(lines[3].starts_with("search: 66 %, ") && lines[4].starts_with("search: 100 %"), "{lines:?}");
 }
 
 #[test]
@@ -95,7 +92,7 @@ fn quiet_leaves_the_warnings_only() {
 
 #[test]
 fn stages_may_overlap() {
-    let lines = shown(Look::Lines, true, Duration::from_secs(3600), |progress| {
+    let lines = shown(Look::Lines, true, Duration::from_hours(1), |progress| {
         progress.begin(Stage::Search, step(1, 1, 0), Step::default());
         progress.begin(Stage::Names, step(2, 0, 0), Step::default());
         progress.advance(Stage::Names, step(2, 0, 0));

@@ -27,7 +27,7 @@ pub fn command(command: &Command) -> Result<(), Failure> {
         Command::Info(args) => info(args),
         Command::Devices(args) => {
             let cpu = devices::processor();
-            print(&if args.talk.json { show::line(&devices::json(&cpu)) } else { devices::page(&cpu) })
+            print(&if args.print.json { show::line(&devices::json(&cpu)) } else { devices::page(&cpu) })
         }
         Command::Verify(args) => verify(args),
     }
@@ -77,12 +77,12 @@ fn says_nothing(mapping: &MappingRequest) -> bool {
 
 fn evaluate(args: &EvaluateArgs) -> Result<(), Failure> {
     let found = job::evaluate(&convert::evaluate(args))?;
-    print(&if args.talk.json { show::line(&evaluate::json(&found)) } else { evaluate::page(&found) })
+    print(&if args.print.json { show::line(&evaluate::json(&found)) } else { evaluate::page(&found) })
 }
 
 fn info(args: &InfoArgs) -> Result<(), Failure> {
     let items = info::items(&args.store)?;
-    let json = args.talk.json;
+    let json = args.print.json;
     print(&if json { show::line(&info::json(&args.store, &items)) } else { info::page(&args.store, &items) })
 }
 
@@ -134,7 +134,7 @@ fn heed(stop: &'static Stop, progress: &Arc<Progress>) {
             process::exit(75);
         }
         stop.ask();
-        progress.say("stopping at the next border, so that --resume can continue; press again to stop at once");
+        progress.say("stopping at the next border, so that --resume can continue; press Ctrl-C again to stop at once");
     };
     // Without a handler Ctrl-C still ends the run, and what was finished is still kept.
     let _ = ctrlc::set_handler(heard);

@@ -88,7 +88,7 @@ pub fn k(text: &str) -> Result<K, String> {
 }
 
 /// A metric by its name; used behind a list of the names, so that a typing error gets a suggestion.
-pub fn metric(text: String) -> Result<Metric, String> {
+pub fn metric(text: &str) -> Result<Metric, String> {
     text.parse().map_err(|e: crate::error::UnitError| e.to_string())
 }
 
