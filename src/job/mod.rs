@@ -59,3 +59,19 @@ pub fn transfer(_request: &TransferRequest, _observer: &dyn Observer, _stop: &St
 pub fn verify(_out: &Path, _observer: &dyn Observer) -> Result<request::Verification, Error> {
     Err(unbuilt())
 }
+
+/// The plan of a transfer, without running it.
+///
+/// # Errors
+/// Whatever would stop the run before it begins.
+pub fn plan_transfer(_request: &TransferRequest) -> Result<PlanReport, Error> {
+    Err(unbuilt())
+}
+
+/// How well transferred labels agree with known ones.
+///
+/// # Errors
+/// A column that is missing or is no label, stores with different numbers of cells.
+pub fn evaluate(_request: &request::EvaluateRequest) -> Result<request::Evaluation, Error> {
+    Err(unbuilt())
+}
