@@ -58,9 +58,9 @@ fn write_value(folder: &Arc<Folder>, path: &str, value: &Value) -> Result<(), Er
         Value::Null => Ok(()),
         Value::Object(entries) => {
             write_group(folder, path, &encoding_attributes("dict", "0.1.0"))?;
-            entries.iter().try_for_each(|(key, value)| {
-                write_value(folder, &format!("{path}/{}", key.replace('/', "_")), value)
-            })
+            entries
+                .iter()
+                .try_for_each(|(key, value)| write_value(folder, &format!("{path}/{}", key.replace('/', "_")), value))
         }
         Value::String(text) => string(text.clone()),
         Value::Bool(value) => scalar(Values::Bool(vec![*value])),

@@ -41,7 +41,8 @@ impl Manifest {
     #[must_use]
     pub fn differs_from(&self, earlier: &Self) -> Option<String> {
         let mut differences = Vec::new();
-        let mut compare = |what: &str, now: &Value, then: &Value| collect_differences(what, now, then, &mut differences);
+        let mut compare =
+            |what: &str, now: &Value, then: &Value| collect_differences(what, now, then, &mut differences);
         compare("format", &self.format.into(), &earlier.format.into());
         compare("version", &self.version.clone().into(), &earlier.version.clone().into());
         compare("command", &self.command.clone().into(), &earlier.command.clone().into());
@@ -130,14 +131,7 @@ impl Marker {
     /// A marker without files.
     #[must_use]
     pub fn empty() -> Self {
-        Self {
-            unit: 0,
-            files: Vec::new(),
-            statistics: None,
-            own_row_first: None,
-            kth: None,
-            engine: "cpu".to_owned(),
-        }
+        Self { unit: 0, files: Vec::new(), statistics: None, own_row_first: None, kth: None, engine: "cpu".to_owned() }
     }
 }
 
@@ -183,10 +177,7 @@ pub fn decode_checkpoint(bytes: &[u8]) -> Result<Checkpoint, Error> {
     let (ids, distances) = body.split_at(slots * 8);
     let ids: Vec<u64> = ids.as_chunks::<8>().0.iter().map(|b| u64::from_le_bytes(*b)).collect();
     let distances: Vec<f32> = distances.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
-    let crc = crc32c::crc32c_append(
-        crc32c::crc32c(bytemuck::cast_slice(&ids)),
-        bytemuck::cast_slice(&distances),
-    );
+    let crc = crc32c::crc32c_append(crc32c::crc32c(bytemuck::cast_slice(&ids)), bytemuck::cast_slice(&distances));
     let top = TopK::from_parts(k, ids, distances).filter(|_| crc == header.crc32c);
     Ok(Checkpoint {
         rows: header.rows.0..header.rows.1,
