@@ -78,17 +78,16 @@ impl Inputs {
         if !is_f64(&self.queries) && !is_f64(&self.references) {
             return Ok(());
         }
-        let preparation = match metric {
-            Metric::Cosine => Preparation::Unit,
-            Metric::Correlation => Preparation::CentredUnit,
-            _ if metric.ignores_offset() => Preparation::Subtract(centre(&*self.references.source)?.into()),
-            _ => return Ok(()),
+        let centre = if metric.ignores_offset() { Some(centre(&*self.references.source)?) } else { None };
+        let Some(preparation) = Preparation::of(metric).or(centre.clone().map(|c| Preparation::Centre(c.into())))
+        else {
+            return Ok(());
         };
-        for cells in [&mut self.queries, &mut self.references] {
-            cells.source = Arc::new(Prepared::new(Arc::clone(&cells.source), preparation.clone()));
-        }
-        if let Preparation::Subtract(centre) = &preparation {
+        if let Some(centre) = &centre {
             self.rounding = Some(rounding(&*self.queries.source, &*self.references.source, centre)?);
+        }
+        for cells in [&mut self.queries, &mut self.references] {
+            cells.source = Arc::new(Prepared::new(Arc::clone(&cells.source), preparation.clone())?);
         }
         Ok(())
     }
@@ -149,7 +148,8 @@ fn rounding(queries: &dyn Source, references: &dyn Source, centre: &[f64]) -> Re
             source.read_f64(&[range], &mut values)?;
             for row in values.chunks_exact(centre.len()) {
                 #[allow(clippy::cast_possible_truncation)] // the rounding that is being measured
-                let squared = row.iter().map(|&x| (x - f64::from(x as f32)).powi(2)).sum::<f64>();
+                let moved = |(x, c): (&f64, &f64)| (x - c) - f64::from((x - c) as f32);
+                let squared = row.iter().zip(centre).map(|xc| moved(xc).powi(2)).sum::<f64>();
                 largest = largest.max(squared.sqrt());
             }
         }

@@ -5,9 +5,9 @@ use super::request::MappingRequest;
 use crate::error::{Error, JobError, StoreError};
 use crate::metric::Metric;
 use crate::plan::mapping::MappingInput;
+use crate::store::FloatType;
 use crate::store::anndata::AnnData;
 use crate::store::columns::ColumnKind;
-use crate::store::{FloatType, Source};
 use crate::units::ByteCount;
 
 /// The two cell sets of a mapping, as far as its stages need them.
