@@ -212,6 +212,16 @@ pub enum EngineError {
         /// How.
         why: String,
     },
+    /// An instruction set that was asked for and is not to be had.
+    #[error("ATLASKNN_SIMD asks for `{found}`, which {why}; this machine runs {known}")]
+    Simd {
+        /// What was asked.
+        found: String,
+        /// What is wrong with it.
+        why: &'static str,
+        /// What would work.
+        known: String,
+    },
 }
 
 /// A job that cannot be done, or not this way.

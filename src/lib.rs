@@ -12,10 +12,13 @@ pub mod error;
 pub mod job;
 pub mod matrix;
 pub mod metric;
+pub mod oracle;
+pub mod route;
 pub mod schedule;
 pub mod store;
 pub mod topk;
 pub mod units;
+pub mod visit;
 pub mod weights;
 
 pub use error::Error;
