@@ -86,8 +86,7 @@ fn neighbours_of_every_metric_are_cellmappers() {
 #[test]
 fn mappings_of_every_kernel_are_cellmappers() {
     let dir = tempfile::tempdir().unwrap();
-    let kernels =
-        [WeightKernel::Gauss, WeightKernel::Scarches, WeightKernel::InverseDistance, WeightKernel::Equal];
+    let kernels = [WeightKernel::Gauss, WeightKernel::Scarches, WeightKernel::InverseDistance, WeightKernel::Equal];
     for kernel in kernels {
         let out = dir.path().join(kernel.name());
         let mut mapping = mapping(kernel);
@@ -100,7 +99,13 @@ fn mappings_of_every_kernel_are_cellmappers() {
         check_matrix(&out, &case);
         let ties = check_labels(&out, &case);
         println!("{kernel}: labels differ at exact ties only, rows {ties:?}");
-        close("probability", doubles(values(&out, "obsm/bulk_labels_probabilities")), &case.numbers("probs"), 0.0, 1e-5);
+        close(
+            "probability",
+            doubles(values(&out, "obsm/bulk_labels_probabilities")),
+            &case.numbers("probs"),
+            0.0,
+            1e-5,
+        );
         for key in NUMBERS {
             let path = format!("obs/{key}_pred");
             let single = key != "n_genes";
@@ -132,8 +137,7 @@ fn presence_scores_are_cellmappers() {
     for (name, log) in [("default", false), ("log", true)] {
         let out = dir.path().join(name);
         let mut mapping = mapping(WeightKernel::Equal);
-        mapping.presence =
-            Some(PresenceRequest { by: Some("phase".to_owned()), log, ..PresenceRequest::default() });
+        mapping.presence = Some(PresenceRequest { by: Some("phase".to_owned()), log, ..PresenceRequest::default() });
         map(&MapRequest { search: cross(&out), mapping }).unwrap();
         close("raw", values::<f64>(&out, "var/presence_raw"), &case.numbers("raw_all"), 1e-6, 1e-6);
         close("score", doubles(values(&out, "var/presence_score")), &case.numbers(&format!("{name}_all")), 0.0, 1e-5);
@@ -183,8 +187,12 @@ fn transfer_from_an_earlier_search_gives_the_same_as_map() {
         within: cross(&out).within,
         run: cross(&out).run,
     };
-    atlasknn::job::transfer(&request, &atlasknn::schedule::progress::Silent, &atlasknn::schedule::progress::Stop::new())
-        .unwrap();
+    atlasknn::job::transfer(
+        &request,
+        &atlasknn::schedule::progress::Silent,
+        &atlasknn::schedule::progress::Stop::new(),
+    )
+    .unwrap();
     let mut expected = outputs::array_bytes(&whole);
     expected.retain(|path, _| !path.starts_with("obsm/knn_"));
     assert_eq!(outputs::array_bytes(&out), expected);

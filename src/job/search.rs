@@ -16,7 +16,7 @@ use crate::engine::Engine;
 use crate::engine::cpu::{CpuConfig, CpuEngine};
 use crate::error::{Error, JobError};
 use crate::plan::search::{SearchInput, SearchPlan, Side, plan};
-use crate::route::all::All;
+use crate::route::all::AllRows;
 use crate::schedule::blocks::{unit_count, unit_rows};
 use crate::schedule::progress::{Stage, Step};
 use crate::schedule::search::{Checkpoint, Search, UnitSink, search};
@@ -157,7 +157,8 @@ impl<'a> Planned<'a> {
         });
         self.tell_beginning(run, rows, &done.keys().copied().collect::<Vec<_>>(), checkpoint.as_ref());
         let groups = self.groups()?;
-        let router = All::new(references.source.rows(), self.plan.partition_rows);
+        let partition_rows = u32::try_from(self.plan.partition_rows).unwrap_or(u32::MAX);
+        let router = AllRows::new(references.source.rows(), partition_rows);
         let query_groups = groups.as_ref().map(Groups::reader);
         let task = Search {
             queries: &*queries.source,
