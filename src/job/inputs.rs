@@ -6,9 +6,10 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::request::SearchRequest;
-use crate::error::{EngineError, Error, JobError};
+use crate::error::{EngineError, Error, JobError, StoreError};
 use crate::metric::Metric;
-use crate::store::anndata::{AnnData, open_representation};
+use crate::store::anndata::AnnData;
+use crate::store::open::open_representation;
 use crate::store::prepared::{Preparation, Prepared};
 use crate::store::{FloatType, IoCounters, Source};
 
@@ -93,9 +94,21 @@ impl Inputs {
     }
 }
 
+/// What is known of the cells at `path`; `None` for a bare array.
+///
+/// # Errors
+/// Any I/O error.
+pub fn annotations(path: &Path, io: &Arc<IoCounters>) -> Result<Option<AnnData>, Error> {
+    match AnnData::open(path, io) {
+        Ok(cells) => Ok(Some(cells)),
+        Err(StoreError::NotAStore { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
 fn open_cells(path: &Path, rep: &str, io: &Arc<IoCounters>) -> Result<Cells, Error> {
     let source = open_representation(path, rep, io)?;
-    let annotations = AnnData::open_if_any(path, io)?;
+    let annotations = annotations(path, io)?;
     if let Some(annotations) = &annotations
         && annotations.n_obs() != source.rows()
     {
