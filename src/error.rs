@@ -170,6 +170,12 @@ pub enum StoreError {
         /// What zarr said.
         why: String,
     },
+    /// A folder that unpacking would mix its files into.
+    #[error("{} exists and was not made by the demo; choose another folder with -o", path.display())]
+    Occupied {
+        /// The folder.
+        path: PathBuf,
+    },
 }
 
 fn nearest(near: &[String]) -> String {

@@ -7,6 +7,7 @@
 //! [`schedule`] is the out-of-core loop, [`job`] what a user asked for, and [`cli`] the only code that prints.
 
 pub mod block;
+pub mod cli;
 pub mod engine;
 pub mod error;
 pub mod job;

@@ -1,3 +1,7 @@
 //! The `atlasknn` command.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    atlasknn::cli::main()
+}

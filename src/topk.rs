@@ -133,6 +133,22 @@ impl TopK {
         }
     }
 
+    /// Every row without its first neighbour, `k` wide.
+    ///
+    /// # Panics
+    /// When `k` is not one less than this.
+    #[must_use]
+    pub fn without_first(&self, k: K) -> Self {
+        assert_eq!(k.get() + 1, self.k, "one column is dropped");
+        let rest = |slots: usize| slots % self.k != 0;
+        Self {
+            rows: self.rows,
+            k: k.get(),
+            ids: self.ids.iter().enumerate().filter(|(slot, _)| rest(*slot)).map(|(_, &id)| id).collect(),
+            distances: self.distances.iter().enumerate().filter(|(slot, _)| rest(*slot)).map(|(_, &d)| d).collect(),
+        }
+    }
+
     /// These rows and then the other's.
     ///
     /// # Panics

@@ -79,14 +79,7 @@ pub fn numbers(cells: &AnnData, key: &str) -> Result<(NumericTransfer, bool), Er
     let single = match column.kind() {
         ColumnKind::Number(kind) => kind.is_single(),
         ColumnKind::Bool => false,
-        other => {
-            return Err(StoreError::WrongKind {
-                array: column.name().to_owned(),
-                found: format!("a column of {}", other.describe()),
-                expected: "values are numbers or booleans; use --label for categories and text".to_owned(),
-            }
-            .into());
-        }
+        other => return Err(not_numbers(&column, other)),
     };
     let mut values = Growing::new(single, cells.n_obs());
     for rows in pieces(cells.n_obs()) {
@@ -95,6 +88,17 @@ pub fn numbers(cells: &AnnData, key: &str) -> Result<(NumericTransfer, bool), Er
         values.extend(&piece);
     }
     Ok((NumericTransfer::new(values.0, 1)?, single))
+}
+
+/// Says that a column holds no numbers.
+#[must_use]
+pub fn not_numbers(column: &Column, kind: &ColumnKind) -> Error {
+    StoreError::WrongKind {
+        array: column.name().to_owned(),
+        found: format!("a column of {}", kind.describe()),
+        expected: "values are numbers or booleans; use --label for categories and text".to_owned(),
+    }
+    .into()
 }
 
 /// Reads an embedding, whole.

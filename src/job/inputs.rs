@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::request::{MapRequest, SearchRequest};
+use super::request::SearchRequest;
 use crate::error::{EngineError, Error, JobError};
 use crate::metric::Metric;
 use crate::store::anndata::{AnnData, open_representation};
@@ -91,23 +91,6 @@ impl Inputs {
             self.rounding = Some(rounding(&*self.queries.source, &*self.references.source, centre)?);
         }
         Ok(())
-    }
-}
-
-/// Checks that what a mapping wants to transfer is there: the reference must be an AnnData.
-///
-/// # Errors
-/// [`JobError::Refused`] when the reference is a bare array and annotations are asked for.
-pub fn reference_annotations<'a>(inputs: &'a Inputs, request: &MapRequest) -> Result<Option<&'a AnnData>, Error> {
-    let mapping = &request.mapping;
-    let wanted = !(mapping.labels.is_empty() && mapping.values.is_empty() && mapping.obsm.is_empty());
-    match &inputs.references.annotations {
-        None if wanted => Err(JobError::Refused(format!(
-            "{} is a bare array without annotations: --label, --value and --obsm need an AnnData zarr store",
-            inputs.references.source.name()
-        ))
-        .into()),
-        annotations => Ok(annotations.as_ref()),
     }
 }
 

@@ -41,7 +41,8 @@ impl Manifest {
     #[must_use]
     pub fn differs_from(&self, earlier: &Self) -> Option<String> {
         let mut differences = Vec::new();
-        let mut compare = |what: &str, now: &Value, then: &Value| collect_differences(what, now, then, &mut differences);
+        let mut compare =
+            |what: &str, now: &Value, then: &Value| collect_differences(what, now, then, &mut differences);
         compare("format", &self.format.into(), &earlier.format.into());
         compare("version", &self.version.clone().into(), &earlier.version.clone().into());
         compare("command", &self.command.clone().into(), &earlier.command.clone().into());
@@ -86,28 +87,26 @@ impl From<FileRecord> for File {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Statistics {
     /// How many.
-    pub count: u64,
+    pub count: f64,
     /// Their mean.
     pub mean: f64,
     /// Sum of squared differences from the mean.
     pub m2: f64,
-    /// The smallest; +∞ is written as null.
-    pub min: Option<f64>,
+    /// The smallest.
+    pub min: f64,
     /// The largest.
-    pub max: Option<f64>,
+    pub max: f64,
 }
 
 impl From<&DistanceStatistics> for Statistics {
     fn from(s: &DistanceStatistics) -> Self {
-        let finite = |value: f64| value.is_finite().then_some(value);
-        Self { count: s.count, mean: s.mean, m2: s.m2, min: finite(s.min), max: finite(s.max) }
+        Self { count: s.count, mean: s.mean, m2: s.m2, min: s.min, max: s.max }
     }
 }
 
 impl From<&Statistics> for DistanceStatistics {
     fn from(s: &Statistics) -> Self {
-        let (min, max) = (s.min.unwrap_or(f64::INFINITY), s.max.unwrap_or(f64::NEG_INFINITY));
-        Self { count: s.count, mean: s.mean, m2: s.m2, min, max }
+        Self { count: s.count, mean: s.mean, m2: s.m2, min: s.min, max: s.max }
     }
 }
 
@@ -126,6 +125,14 @@ pub struct Marker {
     pub kth: Option<(f64, u64)>,
     /// What computed it.
     pub engine: String,
+}
+
+impl Marker {
+    /// A marker without files.
+    #[must_use]
+    pub fn empty() -> Self {
+        Self { unit: 0, files: Vec::new(), statistics: None, own_row_first: None, kth: None, engine: "cpu".to_owned() }
+    }
 }
 
 /// Turns a checkpoint into the bytes of a file: a line of JSON, then ids, then distances, little-endian.
@@ -170,10 +177,7 @@ pub fn decode_checkpoint(bytes: &[u8]) -> Result<Checkpoint, Error> {
     let (ids, distances) = body.split_at(slots * 8);
     let ids: Vec<u64> = ids.as_chunks::<8>().0.iter().map(|b| u64::from_le_bytes(*b)).collect();
     let distances: Vec<f32> = distances.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
-    let crc = crc32c::crc32c_append(
-        crc32c::crc32c(bytemuck::cast_slice(&ids)),
-        bytemuck::cast_slice(&distances),
-    );
+    let crc = crc32c::crc32c_append(crc32c::crc32c(bytemuck::cast_slice(&ids)), bytemuck::cast_slice(&distances));
     let top = TopK::from_parts(k, ids, distances).filter(|_| crc == header.crc32c);
     Ok(Checkpoint {
         rows: header.rows.0..header.rows.1,
@@ -226,7 +230,7 @@ mod tests {
 
     #[test]
     fn statistics_survive_json_bit_for_bit() {
-        let statistics = Statistics { count: 3, mean: 0.1 + 0.2, m2: 1.0 / 3.0, min: None, max: Some(2.5e-300) };
+        let statistics = Statistics { count: 3.0, mean: 0.1 + 0.2, m2: 1.0 / 3.0, min: 0.0, max: 2.5e-300 };
         let text = serde_json::to_string(&statistics).unwrap();
         assert_eq!(serde_json::from_str::<Statistics>(&text).unwrap(), statistics);
     }

@@ -61,24 +61,24 @@ pub fn columns(
         columns.push(Column { what: What::Number(transfer, single), arrays: vec![array] });
     }
     for key in &mapping.obsm {
-        let key = key.strip_prefix("obsm/").unwrap_or(key);
-        let source = cells.representation(&format!("obsm/{key}"))?;
+        let path = obsm_path(key);
+        let source = cells.representation(&path)?;
         let (transfer, single) = embedding(&*source)?;
         let kind = if single { Kind::F32 } else { Kind::F64 };
         let width = Some(transfer.dim() as u64);
-        let array = RowArray::create(&output.folder, ArraySpec::rows(&format!("obsm/{key}_pred"), kind, rows, width))?;
+        let array = RowArray::create(&output.folder, ArraySpec::rows(&format!("{path}_pred"), kind, rows, width))?;
         columns.push(Column { what: What::Number(transfer, single), arrays: vec![array] });
     }
     Ok(columns)
 }
 
-fn label(
-    output: &Output,
-    cells: &AnnData,
-    mapping: &MappingRequest,
-    key: &str,
-    rows: u64,
-) -> Result<Column, Error> {
+/// `X_umap` and `obsm/X_umap` are the same key.
+#[must_use]
+pub fn obsm_path(key: &str) -> String {
+    format!("obsm/{}", key.strip_prefix("obsm/").unwrap_or(key))
+}
+
+fn label(output: &Output, cells: &AnnData, mapping: &MappingRequest, key: &str, rows: u64) -> Result<Column, Error> {
     let known = categories(cells, key)?;
     let subset: Vec<String> =
         mapping.label_subsets.iter().filter(|(of, _)| of == key).map(|(_, name)| name.clone()).collect();
@@ -92,10 +92,8 @@ fn label(
     let strings = encoding_attributes("string-array", "0.2.0");
     write_small(&output.folder, &format!("{group}/categories"), &Values::Strings(known.names), false, strings)?;
     let array = |path: &str, kind, width| RowArray::create(&output.folder, ArraySpec::rows(path, kind, rows, width));
-    let mut arrays = vec![
-        array(&format!("{group}/codes"), kind, None)?,
-        array(&format!("obs/{key}_conf"), Kind::F32, None)?,
-    ];
+    let mut arrays =
+        vec![array(&format!("{group}/codes"), kind, None)?, array(&format!("obs/{key}_conf"), Kind::F32, None)?];
     if mapping.probabilities {
         let width = transfer.columns().len() as u64;
         arrays.push(array(&format!("obsm/{key}_probabilities"), Kind::F32, Some(width))?);
@@ -185,7 +183,8 @@ pub fn run(
     let step = |rows: u64| Step { rows, ..Step::default() };
     run.observer.begin(Stage::Map, step(rows), step(count(&mut done.keys().copied())));
     let compute = |unit: u64| {
-        run.clock.time(Part::Map, || run.pool.install(|| unit_columns(&unit_rows(unit, rows), weighing, columns, pieces)))
+        run.clock
+            .time(Part::Map, || run.pool.install(|| unit_columns(&unit_rows(unit, rows), weighing, columns, pieces)))
     };
     let commit = |unit: u64, values: Vec<Values>| {
         run.clock.time(Part::Write, || write_unit(output, columns, unit, values))?;
@@ -204,7 +203,8 @@ fn unit_columns(
     columns: &[Column],
     pieces: usize,
 ) -> Result<Vec<Values>, Error> {
-    let starts: Vec<u64> = (0..(rows.end - rows.start).div_ceil(INNER_ROWS)).map(|i| rows.start + i * INNER_ROWS).collect();
+    let starts: Vec<u64> =
+        (0..(rows.end - rows.start).div_ceil(INNER_ROWS)).map(|i| rows.start + i * INNER_ROWS).collect();
     let mut unit: Vec<Values> = Vec::new();
     for together in starts.chunks(pieces.max(1)) {
         let piece = |&start: &u64| -> Result<Vec<Values>, Error> {
@@ -234,4 +234,3 @@ fn write_unit(output: &Output, columns: &[Column], unit: u64, values: Vec<Values
     }
     output.mark(STAGE, &Marker { unit, files, ..Marker::empty() })
 }
-

@@ -145,9 +145,7 @@ fn write_indptr(
 fn integers(values: Vec<u64>, kind: Kind) -> Result<Values, Error> {
     let too_large = |_| StoreError::Zarr { array: "X".to_owned(), why: "a number does not fit".to_owned() };
     Ok(match kind {
-        Kind::I32 => {
-            Values::I32(values.into_iter().map(i32::try_from).collect::<Result<_, _>>().map_err(too_large)?)
-        }
+        Kind::I32 => Values::I32(values.into_iter().map(i32::try_from).collect::<Result<_, _>>().map_err(too_large)?),
         _ => Values::I64(values.into_iter().map(i64::try_from).collect::<Result<_, _>>().map_err(too_large)?),
     })
 }
@@ -165,8 +163,11 @@ mod tests {
     #[test]
     fn a_shard_knows_which_units_reach_into_it() {
         let offsets = Offsets::new([10, 0, 7, 3]);
-        for (range, units) in [(0..5, 0..1), (0..10, 0..1), (9..11, 0..3), (10..17, 2..3), (16..20, 2..4), (17..20, 3..4)] {
-            let found: Vec<usize> = offsets.units(range.start, range.end).filter(|&u| offsets.0[u + 1] > offsets.0[u]).collect();
+        for (range, units) in
+            [(0..5, 0..1), (0..10, 0..1), (9..11, 0..3), (10..17, 2..3), (16..20, 2..4), (17..20, 3..4)]
+        {
+            let found: Vec<usize> =
+                offsets.units(range.start, range.end).filter(|&u| offsets.0[u + 1] > offsets.0[u]).collect();
             let expected: Vec<usize> = units.filter(|&u| offsets.0[u + 1] > offsets.0[u]).collect();
             assert_eq!(found, expected, "{range:?}");
         }

@@ -1,61 +1,298 @@
 //! What the user asked for, checked and bound to objects; work units; manifest. The only serde.
+//!
+//! A job opens and checks everything first, plans, and only then creates its output. Stages follow each other (search,
+//! names, map, matrix, presence, finish); each marks its finished units, so that `--resume` does only what is missing.
 
+mod columns;
+mod evaluate;
+mod finish;
+mod groups;
+mod inputs;
+mod manifest;
+mod map;
+mod mapping;
+mod matrix;
+mod names;
+mod output;
+mod presence;
+mod report;
 pub mod request;
+mod run;
+mod search;
+mod stages;
+mod transfer;
+mod verify;
+mod wanted;
 
 use std::path::Path;
 
+use serde_json::{Map, Value, json};
+
 use crate::error::{Error, JobError};
-use crate::schedule::progress::{Observer, Stop};
-use request::{MapRequest, Outcome, PlanReport, SearchRequest, TransferRequest};
+use crate::plan::mapping::{MappingInput, MappingPlan};
+use crate::schedule::progress::{Observer, Silent, Stop};
+use crate::units::ByteCount;
+use finish::Axes;
+use manifest::{FORMAT, Manifest};
+use output::Output;
+use report::Subject;
+use request::{MapRequest, MappingRequest, Outcome, PlanReport, SearchRequest, TransferRequest};
+use run::Run;
+use search::Planned;
+use wanted::Sides;
 
-fn unbuilt() -> Error {
-    JobError::Refused("not built yet".to_owned()).into()
-}
+pub use evaluate::evaluate;
+pub use run::{default_budget, processor_name};
+pub use transfer::{plan as plan_transfer, transfer};
+pub use verify::verify;
 
-/// The plan of a search or mapping, without running it.
+/// The plan of a search, without running it.
 ///
 /// # Errors
 /// Whatever would stop the run before it begins.
-pub fn plan_search(_request: &SearchRequest) -> Result<PlanReport, Error> {
-    Err(unbuilt())
+pub fn plan_search(request: &SearchRequest) -> Result<PlanReport, Error> {
+    plan(request, None)
 }
 
 /// The plan of a mapping, without running it.
 ///
 /// # Errors
 /// Whatever would stop the run before it begins.
-pub fn plan_map(_request: &MapRequest) -> Result<PlanReport, Error> {
-    Err(unbuilt())
+pub fn plan_map(request: &MapRequest) -> Result<PlanReport, Error> {
+    plan(&request.search, Some(&request.mapping))
 }
 
 /// Neighbours only.
 ///
 /// # Errors
 /// Any of the library's.
-pub fn search(_request: &SearchRequest, _observer: &dyn Observer, _stop: &Stop) -> Result<Outcome, Error> {
-    Err(unbuilt())
+pub fn search(request: &SearchRequest, observer: &dyn Observer, stop: &Stop) -> Result<Outcome, Error> {
+    job(request, None, observer, stop)
 }
 
 /// Neighbours, weights and transfer.
 ///
 /// # Errors
 /// Any of the library's.
-pub fn map(_request: &MapRequest, _observer: &dyn Observer, _stop: &Stop) -> Result<Outcome, Error> {
-    Err(unbuilt())
+pub fn map(request: &MapRequest, observer: &dyn Observer, stop: &Stop) -> Result<Outcome, Error> {
+    job(&request.search, Some(&request.mapping), observer, stop)
 }
 
-/// Weights and transfer from an earlier search.
-///
-/// # Errors
-/// Any of the library's.
-pub fn transfer(_request: &TransferRequest, _observer: &dyn Observer, _stop: &Stop) -> Result<Outcome, Error> {
-    Err(unbuilt())
+fn plan(request: &SearchRequest, mapping: Option<&MappingRequest>) -> Result<PlanReport, Error> {
+    let stop = Stop::new();
+    let run = Run::begin(&request.within, &Silent, &stop)?;
+    let planned = Planned::new(request, &run)?;
+    let mapping = plan_mapping(&planned, mapping, &run)?;
+    let mapping = mapping.as_ref().map(|(input, plan)| (input, plan));
+    Ok(report::report(Some(&subject(&planned)), Some(&planned.plan), mapping, &run))
 }
 
-/// Every chunk present, checksums right, rows sorted and in range.
-///
-/// # Errors
-/// A store that cannot be read at all. What is wrong inside it is in the report.
-pub fn verify(_out: &Path, _observer: &dyn Observer) -> Result<request::Verification, Error> {
-    Err(unbuilt())
+fn subject(planned: &Planned<'_>) -> Subject {
+    let (queries, references) = (&planned.inputs.queries.source, &planned.inputs.references.source);
+    let reference = if planned.inputs.self_mapping { "the query itself" } else { references.name() };
+    Subject {
+        names: (queries.name().to_owned(), reference.to_owned()),
+        rows: (queries.rows(), references.rows()),
+        dim: queries.dim(),
+        k: planned.request.k.get(),
+        metric: planned.request.metric.name(),
+    }
+}
+
+fn sides<'a>(planned: &'a Planned<'_>) -> Sides<'a> {
+    let inputs = &planned.inputs;
+    Sides {
+        queries: inputs.queries.annotations.as_ref(),
+        references: inputs.references.annotations.as_ref(),
+        rows: inputs.queries.source.rows(),
+        reference_rows: inputs.references.source.rows(),
+        self_mapping: inputs.self_mapping,
+        metric: planned.request.metric,
+    }
+}
+
+fn plan_mapping(
+    planned: &Planned<'_>,
+    mapping: Option<&MappingRequest>,
+    run: &Run<'_>,
+) -> Result<Option<(MappingInput, MappingPlan)>, Error> {
+    let Some(mapping) = mapping else { return Ok(None) };
+    let k = planned.request.k.get() as u64;
+    let input = wanted::check(mapping, &sides(planned), k, run.threads, run.budget)?;
+    let plan = crate::plan::mapping::plan(&input)?;
+    Ok(Some((input, plan)))
+}
+
+fn job(
+    request: &SearchRequest,
+    mapping: Option<&MappingRequest>,
+    observer: &dyn Observer,
+    stop: &Stop,
+) -> Result<Outcome, Error> {
+    let run = Run::begin(&request.within, observer, stop)?;
+    let mut planned = Planned::new(request, &run)?;
+    let mapping_plan = plan_mapping(&planned, mapping, &run)?;
+    let inputs = [Some(&request.query), request.reference.as_ref()];
+    check_place(&request.out, inputs.into_iter().flatten().map(std::path::PathBuf::as_path))?;
+    warn(&planned, &run);
+    let manifest = Manifest {
+        format: FORMAT,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        command: if mapping.is_some() { "map" } else { "search" }.to_owned(),
+        parameters: with_mapping(planned.parameters(), mapping),
+        inputs: planned.inputs.fingerprint()?,
+        rows: planned.inputs.queries.source.rows(),
+        reference_rows: planned.inputs.references.source.rows(),
+        k: request.k.get() as u64,
+        finished: false,
+    };
+    let writes = planned.plan.bytes_written + mapping_plan.as_ref().map_or(0, |(_, plan)| plan.bytes_written);
+    let mut output = begin(&request.out, manifest, &request.run, writes, &run)?;
+    let mut outcome = outcome(&planned, &request.out);
+    if output.manifest.finished {
+        run.observer.note("everything is done already");
+        run.fill(&mut outcome);
+        return Ok(outcome);
+    }
+    let done = planned.run(&output, &run)?;
+    (outcome.k, outcome.pairs, outcome.units) = (done.k.get() as u64, done.pairs, done.units);
+    let inputs = &planned.inputs;
+    let names = inputs.references.annotations.as_ref();
+    let names = names.filter(|_| search::copies_names(request.run.names, inputs.references.source.rows()));
+    names::write_axis(&output, &run, "var", inputs.references.source.rows(), names)?;
+    let mut axes = Axes::default();
+    let mut uns = planned.kth_distances(&output)?;
+    if let (Some(mapping), Some((_, plan))) = (mapping, &mapping_plan) {
+        let from = std::sync::Arc::clone(&output.folder);
+        let mapped = stages::run(&output, &run, &from, &sides(&planned), mapping, plan)?;
+        (axes.obs, axes.var) = (mapped.obs, mapped.var);
+        uns.extend(mapped.uns);
+    }
+    run.fill(&mut outcome);
+    uns.extend(account(&outcome, &run, &output)?);
+    let uns = finish::uns(&output, uns);
+    finish::finish(&mut output, &axes, &uns)?;
+    run.fill(&mut outcome);
+    Ok(outcome)
+}
+
+/// What the user should know before a long wait.
+fn warn(planned: &Planned<'_>, run: &Run<'_>) {
+    let (k, inputs) = (planned.request.k.get() as u64, &planned.inputs);
+    let most = inputs.references.source.rows() - u64::from(inputs.self_mapping && !planned.request.compat);
+    if k > most {
+        run.observer.warn(&format!(
+            "k = {k} is more than the {most} cells a query can have: the other {} places are padded with -1 and +inf",
+            k - most
+        ));
+    }
+}
+
+/// `--overwrite` must never reach an input.
+fn check_place<'p>(out: &Path, inputs: impl Iterator<Item = &'p Path>) -> Result<(), Error> {
+    let real = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    for input in inputs {
+        if real(input).starts_with(real(out)) {
+            let message = format!("the output {} holds the input {}", out.display(), input.display());
+            return Err(JobError::Refused(format!("{message}; choose another output")).into());
+        }
+    }
+    Ok(())
+}
+
+fn begin(
+    path: &Path,
+    manifest: Manifest,
+    options: &request::RunOptions,
+    writes: u64,
+    run: &Run<'_>,
+) -> Result<Output, Error> {
+    let free = crate::store::folder::Folder::new(path, &run.io).free_bytes();
+    if let Some(free) = free.filter(|free| *free < writes && !options.resume) {
+        let (free, needs) = (ByteCount(free), ByteCount(writes));
+        return Err(JobError::NoRoom { path: path.to_owned(), free, needs }.into());
+    }
+    Output::begin(path, manifest, options, &run.io)
+}
+
+fn outcome(planned: &Planned<'_>, out: &Path) -> Outcome {
+    Outcome {
+        rows: planned.inputs.queries.source.rows(),
+        reference_rows: planned.inputs.references.source.rows(),
+        k: planned.request.k.get() as u64,
+        method: "exact",
+        device: "cpu",
+        adapter: processor_name(),
+        variant: planned.variant.clone(),
+        seconds: request::Seconds::default(),
+        pairs: 0,
+        bytes_read: 0,
+        bytes_written: 0,
+        peak_memory_bytes: None,
+        recall: None,
+        units: (0, 0),
+        out: out.to_owned(),
+    }
+}
+
+/// The part of `uns/atlasknn` that differs from run to run.
+fn account(outcome: &Outcome, run: &Run<'_>, output: &Output) -> Result<Map<String, Value>, Error> {
+    let seconds = outcome.seconds;
+    let mut engines: std::collections::BTreeMap<String, u64> = std::collections::BTreeMap::new();
+    for marker in output.done(search::STAGE)?.into_values() {
+        *engines.entry(marker.engine).or_default() += 1;
+    }
+    let value = json!({
+        "run": {
+            "device": outcome.device,
+            "adapter": outcome.adapter,
+            "variant": outcome.variant,
+            "threads": run.threads,
+            "host_memory_bytes": run.budget.0,
+            "units_computed": outcome.units.0,
+            "units_reused": outcome.units.1,
+            "pairs": outcome.pairs,
+            "bytes_read": outcome.bytes_read,
+            "bytes_written": outcome.bytes_written,
+            "peak_memory_bytes": outcome.peak_memory_bytes,
+            "seconds": {
+                "read": seconds.read,
+                "search": seconds.search,
+                "map": seconds.map,
+                "write": seconds.write,
+                "total": seconds.total,
+            },
+        },
+        "units_by_engine": engines,
+    });
+    Ok(value.as_object().cloned().unwrap_or_default())
+}
+
+/// Everything the mapped arrays follow from.
+fn with_mapping(mut parameters: Value, mapping: Option<&MappingRequest>) -> Value {
+    if let (Some(mapping), Some(parameters)) = (mapping, parameters.as_object_mut()) {
+        parameters.insert("mapping".to_owned(), mapping_parameters(mapping));
+    }
+    parameters
+}
+
+fn mapping_parameters(mapping: &MappingRequest) -> Value {
+    let subsets: Vec<String> = mapping.label_subsets.iter().map(|(key, name)| format!("{key}={name}")).collect();
+    json!({
+        "kernel": mapping.kernel.name(),
+        "labels": mapping.labels,
+        "label_subsets": subsets,
+        "values": mapping.values,
+        "obsm": mapping.obsm,
+        "presence": mapping.presence.as_ref().map(|presence| json!({
+            "by": presence.by,
+            "log": presence.log,
+            "percentiles": [presence.percentiles.0, presence.percentiles.1],
+            "min_max": presence.min_max,
+        })),
+        "self_edges": wanted::self_edges(mapping),
+        "matrix": mapping.matrix,
+        "min_confidence": mapping.min_confidence,
+        "probabilities": mapping.probabilities,
+    })
 }

@@ -2,8 +2,13 @@
 
 use std::sync::Arc;
 
+use super::manifest::Marker;
+use super::output::Output;
+use super::run::Run;
 use crate::error::{Error, StoreError};
-use crate::schedule::blocks::unit_rows;
+use crate::schedule::Part;
+use crate::schedule::blocks::{unit_count, unit_rows};
+use crate::schedule::units::pipeline;
 use crate::store::anndata::AnnData;
 use crate::store::folder::{FileRecord, Folder};
 use crate::store::results::{ArraySpec, Kind, RowArray, Values};
@@ -43,4 +48,24 @@ impl<'a> NameWriter<'a> {
         };
         Ok(self.array.write_shard(unit, values)?)
     }
+}
+
+/// Writes the names of a whole axis, or what is missing of it.
+///
+/// # Errors
+/// Any I/O error of either side; interruption.
+pub fn write_axis(output: &Output, run: &Run<'_>, axis: &str, rows: u64, names: Option<&AnnData>) -> Result<(), Error> {
+    let writer = NameWriter::create(&output.folder, axis, rows, names)?;
+    let stage = format!("{axis}-names");
+    let done = output.done(&stage)?;
+    let todo: Vec<u64> = (0..unit_count(rows)).filter(|unit| !done.contains_key(unit)).collect();
+    pipeline(
+        &todo,
+        run.stop,
+        |_| Ok(()),
+        |unit, ()| {
+            let record = run.clock.time(Part::Write, || writer.write_unit(unit))?;
+            output.mark(&stage, &Marker { unit, files: vec![record.into()], ..Marker::empty() })
+        },
+    )
 }

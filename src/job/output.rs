@@ -81,9 +81,8 @@ impl Output {
     /// Any I/O error. A marker that cannot be read counts as none.
     pub fn done(&self, stage: &str) -> Result<BTreeMap<u64, Marker>, Error> {
         let markers = read_markers(&self.folder, stage)?;
-        let whole = |marker: &Marker| {
-            marker.files.iter().all(|file| self.folder.length(&file.path) == Some(file.bytes))
-        };
+        let whole =
+            |marker: &Marker| marker.files.iter().all(|file| self.folder.length(&file.path) == Some(file.bytes));
         Ok(markers.into_iter().filter(|(_, marker)| whole(marker)).collect())
     }
 

@@ -38,8 +38,7 @@ pub fn run(
         }
     };
     let presence = sum(run, weighing, groups.as_ref())?;
-    let options =
-        PresenceOptions { log: request.log, percentiles: request.percentiles, min_max: request.min_max };
+    let options = PresenceOptions { log: request.log, percentiles: request.percentiles, min_max: request.min_max };
     write(output, &presence, &options, groups.as_ref())?;
     Ok(vec!["presence_score".to_owned(), "presence_raw".to_owned()])
 }
@@ -89,9 +88,8 @@ fn write(
     let (raw, score) = (column("presence_raw", Kind::F64)?, column("presence_score", Kind::F32)?);
     let by_group = groups.map(|groups| group_columns(output, groups, references)).transpose()?.unwrap_or_default();
     let scale = presence.scale(PresenceOf::All, options)?;
-    let group_scales: Vec<_> = (0..by_group.len())
-        .map(|group| presence.scale(PresenceOf::Group(group), options))
-        .collect::<Result<_, _>>()?;
+    let group_scales: Vec<_> =
+        (0..by_group.len()).map(|group| presence.scale(PresenceOf::Group(group), options)).collect::<Result<_, _>>()?;
     for shard in 0..unit_count(references) {
         let rows = unit_rows(shard, references);
         let index = |row: u64| usize::try_from(row).unwrap_or(usize::MAX);

@@ -228,3 +228,54 @@ pub struct Verification {
     /// What is wrong, a sentence each; empty when all is well.
     pub problems: Vec<String>,
 }
+
+/// Transferred labels against known ones.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EvaluateRequest {
+    /// The output of a mapping.
+    pub out: PathBuf,
+    /// The store with the known labels: the cells of the output, in its order.
+    pub truth: PathBuf,
+    /// Their column in its `obs`.
+    pub truth_key: String,
+    /// The label as it was transferred: `obs/KEY_pred` and `obs/KEY_conf` of the output.
+    pub prediction: String,
+    /// Cells below this confidence are left out.
+    pub min_confidence: f32,
+}
+
+/// How well one label was found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LabelScore {
+    /// The category.
+    pub name: String,
+    /// Cells that have it in truth.
+    pub support: u64,
+    /// Share of the cells given this label that have it.
+    pub precision: f64,
+    /// Share of the cells with this label that were given it.
+    pub recall: f64,
+    /// Harmonic mean of both.
+    pub f1: f64,
+}
+
+/// How well labels were transferred. Precision, recall and `f1_weighted` are means over labels weighted by support.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Evaluation {
+    /// Share of right labels.
+    pub accuracy: f64,
+    /// Weighted by support.
+    pub precision: f64,
+    /// Weighted by support.
+    pub recall: f64,
+    /// Weighted by support.
+    pub f1_weighted: f64,
+    /// Every label counting the same.
+    pub f1_macro: f64,
+    /// Share of the cells with a known label that were left out as unsure.
+    pub excluded_fraction: f64,
+    /// Cells compared.
+    pub rows: u64,
+    /// Label by label, in the order of the categories.
+    pub labels: Vec<LabelScore>,
+}

@@ -86,7 +86,8 @@ impl<'a> Run<'a> {
 /// A quarter of the machine's memory, or of the container's where that is less.
 #[must_use]
 pub fn default_budget() -> ByteCount {
-    let system = System::new_with_specifics(RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram()));
+    let system =
+        System::new_with_specifics(RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram()));
     let machine = system.total_memory();
     let container = system.cgroup_limits().map_or(machine, |limits| limits.total_memory);
     ByteCount(machine.min(container).max(1 << 30) / 4)
@@ -97,9 +98,12 @@ pub fn default_budget() -> ByteCount {
 pub fn processor_name() -> String {
     let mut system = System::new();
     system.refresh_cpu_list(sysinfo::CpuRefreshKind::nothing());
-    system.cpus().first().map(|cpu| cpu.brand().trim().to_owned()).filter(|name| !name.is_empty()).unwrap_or_else(|| {
-        std::env::consts::ARCH.to_owned()
-    })
+    system
+        .cpus()
+        .first()
+        .map(|cpu| cpu.brand().trim().to_owned())
+        .filter(|name| !name.is_empty())
+        .unwrap_or_else(|| std::env::consts::ARCH.to_owned())
 }
 
 /// Peak resident memory of this process, where the system tells.

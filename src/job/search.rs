@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::groups::Groups;
 use super::inputs::Inputs;
@@ -22,7 +22,6 @@ use crate::schedule::progress::{Stage, Step};
 use crate::schedule::search::{Checkpoint, Search, UnitSink, search};
 use crate::store::Source;
 use crate::store::neighbours::NeighboursWriter;
-use crate::store::results::{ArraySpec, Kind, RowArray};
 use crate::topk::{PADDING, TopK};
 use crate::units::K;
 use crate::weights::stats::DistanceStatistics;
@@ -189,6 +188,21 @@ impl<'a> Planned<'a> {
         })
     }
 
+    /// The mean k-th distance, and how far the rounding of float64 rows may have moved it.
+    ///
+    /// # Errors
+    /// Any I/O error.
+    pub fn kth_distances(&self, output: &Output) -> Result<Map<String, Value>, Error> {
+        let (mut sum, mut count) = (0.0, 0);
+        for (unit_sum, unit_count) in output.done(STAGE)?.into_values().filter_map(|marker| marker.kth) {
+            sum += unit_sum;
+            count += unit_count;
+        }
+        let mean = if count == 0 { None } else { Some(sum / count as f64) };
+        let value = json!({ "mean_kth_distance": mean, "float64_rounding": self.inputs.rounding });
+        Ok(value.as_object().cloned().unwrap_or_default())
+    }
+
     fn groups(&self, run: &Run<'_>) -> Result<Option<Groups<'_>>, Error> {
         let Some(key) = &self.request.exclude_group else { return Ok(None) };
         let of = |cells: &'_ super::inputs::Cells| cells.annotations.is_none();
@@ -295,18 +309,4 @@ fn kth_distances(top: &TopK) -> (f64, u64) {
         }
     }
     sum
-}
-
-/// The range index of an axis without names.
-#[must_use]
-pub fn range_index(path: &str, rows: u64) -> ArraySpec {
-    ArraySpec::rows(path, Kind::I64, rows, None)
-}
-
-/// A named row array, created.
-///
-/// # Errors
-/// Any I/O error.
-pub fn create(output: &Output, spec: ArraySpec) -> Result<RowArray, Error> {
-    Ok(RowArray::create(&output.folder, spec)?)
 }

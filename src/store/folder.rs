@@ -137,6 +137,23 @@ impl Folder {
         Ok(names)
     }
 
+    /// The paths of all files in a folder below this one and in its folders, sorted.
+    ///
+    /// # Errors
+    /// [`StoreError::Permission`] or [`StoreError::Io`].
+    pub fn files(&self, path: &str) -> Result<Vec<String>, StoreError> {
+        let mut files = Vec::new();
+        for name in self.list(path)? {
+            let child = if path.is_empty() { name } else { format!("{path}/{name}") };
+            if self.length(&child).is_some() {
+                files.push(child);
+            } else {
+                files.extend(self.files(&child)?);
+            }
+        }
+        Ok(files)
+    }
+
     /// Removes a file or a folder with everything in it, if it is there.
     ///
     /// # Errors

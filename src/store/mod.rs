@@ -3,6 +3,7 @@
 pub mod folder;
 pub mod neighbours;
 pub mod results;
+pub mod unpack;
 
 use std::fmt::Debug;
 use std::ops::Range;

@@ -62,6 +62,24 @@ impl Values {
         self.len() == 0
     }
 
+    /// Appends values of the same kind.
+    ///
+    /// # Panics
+    /// When they are of another kind: an array has one.
+    pub fn append(&mut self, other: Self) {
+        match (self, other) {
+            (Self::I8(a), Self::I8(b)) => a.extend(b),
+            (Self::I16(a), Self::I16(b)) => a.extend(b),
+            (Self::I32(a), Self::I32(b)) => a.extend(b),
+            (Self::I64(a), Self::I64(b)) => a.extend(b),
+            (Self::F32(a), Self::F32(b)) => a.extend(b),
+            (Self::F64(a), Self::F64(b)) => a.extend(b),
+            (Self::Bool(a), Self::Bool(b)) => a.extend(b),
+            (Self::Strings(a), Self::Strings(b)) => a.extend(b),
+            (a, b) => panic!("{:?} after {:?}", b.kind(), a.kind()),
+        }
+    }
+
     fn kind(&self) -> Kind {
         match self {
             Self::I8(_) => Kind::I8,

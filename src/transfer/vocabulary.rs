@@ -30,6 +30,12 @@ impl Vocabulary {
         Ok(code)
     }
 
+    /// The code of a value that was seen.
+    #[must_use]
+    pub fn find(&self, value: &str) -> Option<i32> {
+        self.codes.get(value).copied()
+    }
+
     /// How many different values.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -1,0 +1,179 @@
+//! What a store holds, and what each array can be used as.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::console::Failure;
+use super::text;
+use crate::error::JobError;
+use crate::units::ByteCount;
+
+/// One array or column of a store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Item {
+    /// Where it is: `obsm/X_pca`.
+    pub path: String,
+    /// What it is, in AnnData's words: array, categorical, string, nullable-boolean, csr, ...
+    pub kind: String,
+    /// Its shape.
+    pub shape: Vec<u64>,
+    /// How its values are stored.
+    pub dtype: String,
+    /// Its chunks.
+    pub chunks: Vec<u64>,
+    /// Its shards, where it has them.
+    pub shards: Option<Vec<u64>>,
+    /// Its size on disk.
+    pub stored_bytes: u64,
+    /// Whether it can be searched.
+    pub can_be_rep: bool,
+}
+
+/// What the store holds: the one place that asks it.
+pub fn items(_store: &Path) -> Result<Vec<Item>, Failure> {
+    Err(JobError::Refused("`atlasknn info` is not built yet".to_owned()).into())
+}
+
+/// What a column or array can be given to.
+fn use_as(item: &Item) -> Vec<String> {
+    let mut uses = Vec::new();
+    if item.can_be_rep {
+        uses.push(format!("--rep {}", item.path.strip_prefix("obsm/").unwrap_or(&item.path)));
+    }
+    if let Some(key) = item.path.strip_prefix("obsm/")
+        && item.can_be_rep
+    {
+        uses.push(format!("--obsm {key}"));
+    }
+    if let Some(key) = item.path.strip_prefix("obs/") {
+        let kind = item.kind.to_lowercase();
+        let words = kind.contains("categorical") || kind.contains("string");
+        if words && !key.starts_with('_') {
+            uses.push(format!("--label {key}"));
+        } else if item.shape.len() == 1 && !words {
+            uses.push(format!("--value {key}"));
+        }
+    }
+    uses
+}
+
+/// For a program.
+pub fn json(store: &Path, items: &[Item]) -> Value {
+    let entry = |item: &Item| {
+        json!({
+            "path": item.path,
+            "kind": item.kind,
+            "shape": item.shape,
+            "dtype": item.dtype,
+            "chunks": item.chunks,
+            "shards": item.shards,
+            "stored_bytes": item.stored_bytes,
+            "can_be_rep": item.can_be_rep,
+        })
+    };
+    json!({ "store": store.display().to_string(), "entries": items.iter().map(entry).collect::<Vec<_>>() })
+}
+
+/// For a person: what can be searched first, then everything else in the store's order.
+pub fn page(store: &Path, items: &[Item]) -> String {
+    let stored: u64 = items.iter().map(|i| i.stored_bytes).sum();
+    let n = u64::try_from(items.len()).unwrap_or(u64::MAX);
+    let arrays = text::counted(n, "array");
+    let mut page = format!("{}: {arrays}, {} on disk\n", store.display(), ByteCount(stored));
+    let (reps, rest): (Vec<&Item>, Vec<&Item>) = items.iter().partition(|i| i.can_be_rep);
+    let head = ["", "shape", "type", "chunks", "on disk", "use it as"];
+    if reps.is_empty() {
+        page.push_str("\nNothing in it can be searched: that needs a dense array of floats with a row per cell.\n");
+    } else {
+        page.push_str("\nCoordinates that can be searched\n");
+        page.push_str(&text::table(&head, &rows(&reps), &[4]));
+    }
+    if !rest.is_empty() {
+        page.push_str("\nEverything else\n");
+        page.push_str(&text::table(&head, &rows(&rest), &[4]));
+    }
+    if let Some(rep) = reps.first() {
+        let name = rep.path.strip_prefix("obsm/").unwrap_or(&rep.path);
+        let _ = write!(page, "\nNext:\n  atlasknn map {} REFERENCE -o OUT --rep {name}\n", text::shell_word(store));
+    }
+    page
+}
+
+fn rows(items: &[&Item]) -> Vec<Vec<String>> {
+    items
+        .iter()
+        .map(|item| {
+            let chunks = match &item.shards {
+                Some(shards) => format!("{} in shards of {}", by(&item.chunks), by(shards)),
+                None => by(&item.chunks),
+            };
+            let kind = if item.kind == "array" || item.kind == item.dtype {
+                item.dtype.clone()
+            } else {
+                format!("{} ({})", item.kind, item.dtype)
+            };
+            let size = ByteCount(item.stored_bytes).to_string();
+            vec![item.path.clone(), by(&item.shape), kind, chunks, size, use_as(item).join(", ")]
+        })
+        .collect()
+}
+
+/// `20,000 × 50`
+fn by(shape: &[u64]) -> String {
+    shape.iter().map(|&n| text::count(n)).collect::<Vec<_>>().join(" × ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn item(path: &str, kind: &str, shape: &[u64], can_be_rep: bool) -> Item {
+        Item {
+            path: path.to_owned(),
+            kind: kind.to_owned(),
+            shape: shape.to_vec(),
+            dtype: "float32".to_owned(),
+            chunks: shape.to_vec(),
+            shards: None,
+            stored_bytes: 1 << 20,
+            can_be_rep,
+        }
+    }
+
+    #[test]
+    fn each_kind_says_what_it_can_be_used_as() {
+        for (path, kind, rep, uses) in [
+            ("obsm/X_pca", "array", true, vec!["--rep X_pca", "--obsm X_pca"]),
+            ("X", "array", true, vec!["--rep X"]),
+            ("layers/scaled", "array", true, vec!["--rep layers/scaled"]),
+            ("obs/cell_type", "categorical", false, vec!["--label cell_type"]),
+            ("obs/donor", "nullable-string-array", false, vec!["--label donor"]),
+            ("obs/_index", "string-array", false, vec![]),
+            ("obs/n_genes", "array", false, vec!["--value n_genes"]),
+            ("obs/doublet", "nullable-boolean", false, vec!["--value doublet"]),
+            ("uns/pca/variance", "array", false, vec![]),
+        ] {
+            assert_eq!(use_as(&item(path, kind, &[10], rep)), uses, "{path}");
+        }
+    }
+
+    #[test]
+    fn what_can_be_searched_comes_first_and_the_next_command_uses_it() {
+        let items =
+            [item("obs/cell_type", "categorical", &[2000], false), item("obsm/X_scvi", "array", &[2000, 30], true)];
+        let page = page(Path::new("atlas.zarr"), &items);
+        let at = |text: &str| page.find(text).unwrap_or_else(|| panic!("no {text} in {page}"));
+        assert!(at("obsm/X_scvi") < at("obs/cell_type") && at("2,000 × 30") < at("--label cell_type"));
+        assert!(page.ends_with("atlasknn map atlas.zarr REFERENCE -o OUT --rep X_scvi\n"), "{page}");
+        assert!(super::page(Path::new("a"), &items[..1]).contains("Nothing in it can be searched"));
+    }
+
+    #[test]
+    fn json_lists_every_entry() {
+        let value = json(Path::new("a.zarr"), &[item("X", "array", &[5, 2], true)]);
+        assert_eq!(value["entries"][0]["shape"], json!([5, 2]));
+        assert_eq!(value["entries"][0]["can_be_rep"], true);
+    }
+}

@@ -1,0 +1,118 @@
+//! Choices the parser knows and nothing carries out yet: each is refused with one sentence that names it.
+
+use super::args::{IndexArgs, MapArgs, SearchArgs, TransferArgs};
+use super::flags::{Device, How, Mapping, Scanpy, Within};
+use super::values::{Kernel, Method};
+
+/// Whether a choice was made, and what to say about it.
+type Choice = (bool, String);
+
+fn said(made: bool, sentence: &str) -> Choice {
+    (made, sentence.to_owned())
+}
+
+/// What of a `map` is not built yet.
+pub fn map(args: &MapArgs) -> Option<String> {
+    let groups = [how(&args.how), mapping(&args.mapping), scanpy(args.scanpy), within(&args.within)];
+    first(groups.into_iter().flatten())
+}
+
+/// What of a `search` is not built yet.
+pub fn search(args: &SearchArgs) -> Option<String> {
+    let groups = [how(&args.how), scanpy(args.scanpy), within(&args.within)];
+    first(groups.into_iter().flatten())
+}
+
+/// What of a `transfer` is not built yet.
+pub fn transfer(args: &TransferArgs) -> Option<String> {
+    let groups = [mapping(&args.mapping), scanpy(args.scanpy), within(&args.within)];
+    first(groups.into_iter().flatten())
+}
+
+/// What of the memory and threads asked for is not built yet.
+pub fn limits(args: &Within) -> Option<String> {
+    first(within(args).into_iter())
+}
+
+/// `index`: all of it.
+pub fn index(args: &IndexArgs) -> String {
+    format!(
+        "`atlasknn index` is not built yet: search {} as it is, every search is exact today and needs no index",
+        args.reference.display()
+    )
+}
+
+fn first(choices: impl Iterator<Item = Choice>) -> Option<String> {
+    choices.into_iter().find_map(|(made, sentence)| made.then_some(sentence))
+}
+
+fn how(args: &How) -> Vec<Choice> {
+    let method = |m: Method, name: &str| {
+        (
+            args.method == m,
+            format!("--method {name} is not built yet: use --method exact, which finds the true neighbours"),
+        )
+    };
+    let mut choices = vec![
+        method(Method::Ivf, "ivf"),
+        method(Method::Hnsw, "hnsw"),
+        said(args.index.is_some(), "--index is not built yet: name the reference itself, the search is exact"),
+        said(
+            args.nprobe.is_some(),
+            "--nprobe is not built yet: it belongs to --method ivf, and the search is exact today",
+        ),
+        said(args.recall.is_some(), "--recall is not built yet: the search is exact today, so its recall is 1"),
+        said(args.strict, "--strict is not built yet: it belongs to --recall, and the search is exact today"),
+        said(args.no_refine, "--no-refine is not built yet: it belongs to a compressed index, and there is none today"),
+    ];
+    choices.extend(device(&args.device));
+    choices
+}
+
+fn device(args: &Device) -> Vec<Choice> {
+    let device = args.device.as_str();
+    let built = matches!(device, "auto" | "cpu");
+    let gpu = device == "gpu" || device.starts_with("gpu:");
+    let sentence = if gpu {
+        format!("--device {device} is not built yet: use --device cpu")
+    } else {
+        format!("--device {device}: choosing a GPU by its name is not built yet; use --device cpu")
+    };
+    vec![
+        (!built, sentence),
+        said(
+            args.device_variant.is_some(),
+            "--device-variant is not built yet: it belongs to GPUs, and only the CPU computes today",
+        ),
+    ]
+}
+
+fn mapping(args: &Mapping) -> Vec<Choice> {
+    let kernel = |k: Kernel, name: &str| {
+        let instead = "use gauss, scarches, inverse_distance or equal";
+        (args.kernel == k, format!("--kernel {name} is not built yet: {instead}"))
+    };
+    vec![
+        kernel(Kernel::Random, "random"),
+        kernel(Kernel::Jaccard, "jaccard"),
+        kernel(Kernel::Hnoca, "hnoca"),
+        kernel(Kernel::Umap, "umap"),
+        said(
+            !args.layer.is_empty(),
+            "--layer is not built yet: labels, numbers and obsm arrays can be transferred today",
+        ),
+        said(args.steps.get() > 1, "--steps above 1 is not built yet: leave it out, and neighbours are used directly"),
+        said(args.symmetrize, "--symmetrize is not built yet: use --no-symmetrize, which is what happens today"),
+        said(args.max_row.is_some(), "--max-row is not built yet: rows of the mapping matrix have k entries today"),
+    ]
+}
+
+fn scanpy(args: Scanpy) -> Vec<Choice> {
+    let sentence = "--scanpy is not built yet: the neighbours are in obsm/knn_indices and obsm/knn_distances of OUT";
+    vec![said(args.scanpy, sentence)]
+}
+
+fn within(args: &Within) -> Vec<Choice> {
+    let sentence = "--device-memory is not built yet: only the CPU computes today, and --host-memory is its limit";
+    vec![said(args.device_memory.is_some(), sentence)]
+}

@@ -1,0 +1,175 @@
+//! Plans as people and programs read them.
+
+use serde_json::{Value, json};
+
+use super::request::PlanReport;
+use super::run::Run;
+use crate::plan::MemoryTable;
+use crate::plan::mapping::{MappingInput, MappingPlan};
+use crate::plan::search::{Order, SearchPlan};
+use crate::units::ByteCount;
+
+/// What is searched and mapped, for the first lines.
+pub struct Subject {
+    /// Names of the query's and the reference's rows.
+    pub names: (String, String),
+    /// Their numbers of rows.
+    pub rows: (u64, u64),
+    /// Dimensions.
+    pub dim: usize,
+    /// Neighbours per query.
+    pub k: usize,
+    /// The metric's name.
+    pub metric: &'static str,
+}
+
+/// The plan of a search, and of a mapping behind it.
+#[must_use]
+pub fn report(
+    subject: Option<&Subject>,
+    search: Option<&SearchPlan>,
+    mapping: Option<(&MappingInput, &MappingPlan)>,
+    run: &Run<'_>,
+) -> PlanReport {
+    let mut lines = Vec::new();
+    let mut add = |what: &str, value: String| lines.push((what.to_owned(), value));
+    if let Some(subject) = subject {
+        add("query", format!("{} ({} rows)", subject.names.0, grouped(subject.rows.0)));
+        add("reference", format!("{} ({} rows)", subject.names.1, grouped(subject.rows.1)));
+        add("search", format!("{} dimensions, k = {}, {}, exact", subject.dim, subject.k, subject.metric));
+    }
+    add("engine", format!("cpu, {} threads", run.threads));
+    if let Some(plan) = search {
+        add("order", order(plan));
+        add("query blocks", format!("{} of up to {} rows", grouped(plan.blocks), grouped(plan.block_rows)));
+        let partitions = format!("{} of up to {} rows", grouped(plan.partitions), grouped(plan.partition_rows));
+        add("reference partitions", partitions);
+        add("pairs", format!("{:.3e}", plan.pairs));
+        let (queries, references) = plan.bytes_read;
+        add("reads", format!("query {}, reference {}", ByteCount(queries), ByteCount(references)));
+    }
+    let written = search.map_or(0, |plan| plan.bytes_written) + mapping.map_or(0, |(_, plan)| plan.bytes_written);
+    if let Some((_, plan)) = mapping {
+        add("mapping reads", format!("neighbours {}", ByteCount(plan.bytes_read)));
+    }
+    add("writes", format!("about {}", ByteCount(written)));
+    let seconds = search.map_or(0.0, |plan| plan.seconds) + mapping.map_or(0.0, |(_, plan)| plan.seconds);
+    add("expected time", duration(seconds));
+    let memory = largest(search, mapping);
+    add(
+        "memory at most",
+        format!("{} of {} (and up to 128 MiB of code and runtime)", ByteCount(memory.total()), run.budget),
+    );
+    PlanReport {
+        lines,
+        memory: memory.0.clone(),
+        budget: run.budget,
+        json: json(subject, search, mapping, run, written, seconds),
+    }
+}
+
+/// The stages run one after the other: the one that holds most is what counts.
+fn largest(search: Option<&SearchPlan>, mapping: Option<(&MappingInput, &MappingPlan)>) -> MemoryTable {
+    let tables = search.map(|plan| &plan.memory).into_iter().chain(mapping.map(|(_, plan)| &plan.memory));
+    tables.max_by_key(|table| table.total()).cloned().unwrap_or_default()
+}
+
+fn order(plan: &SearchPlan) -> String {
+    match plan.order {
+        Order::ReferenceStays => "the reference stays in memory, query blocks stream past it".to_owned(),
+        Order::QueriesStay if plan.blocks == 1 => {
+            "the query stays in memory, the reference streams past it once".to_owned()
+        }
+        Order::QueriesStay => {
+            format!("a query block stays in memory, the reference streams past it; {} times in all", plan.blocks)
+        }
+    }
+}
+
+fn json(
+    subject: Option<&Subject>,
+    search: Option<&SearchPlan>,
+    mapping: Option<(&MappingInput, &MappingPlan)>,
+    run: &Run<'_>,
+    written: u64,
+    seconds: f64,
+) -> Value {
+    let table = |memory: &MemoryTable| {
+        Value::Object(memory.0.iter().map(|(what, bytes)| (what.clone(), json!(bytes))).collect())
+    };
+    let search_json = search.map(|plan| {
+        json!({
+            "order": if plan.order == Order::ReferenceStays { "reference_stays" } else { "queries_stay" },
+            "block_rows": plan.block_rows,
+            "blocks": plan.blocks,
+            "partition_rows": plan.partition_rows,
+            "partitions": plan.partitions,
+            "pairs": plan.pairs,
+            "bytes_read": { "query": plan.bytes_read.0, "reference": plan.bytes_read.1 },
+            "memory": table(&plan.memory),
+            "seconds": plan.seconds,
+        })
+    });
+    let mapping_json = mapping.map(|(_, plan)| {
+        json!({
+            "pieces_at_once": plan.pieces,
+            "bytes_read": plan.bytes_read,
+            "memory": table(&plan.memory),
+            "seconds": plan.seconds,
+        })
+    });
+    json!({
+        "rows": subject.map(|subject| subject.rows.0),
+        "reference_rows": subject.map(|subject| subject.rows.1),
+        "dim": subject.map(|subject| subject.dim),
+        "k": subject.map(|subject| subject.k),
+        "metric": subject.map(|subject| subject.metric),
+        "method": "exact",
+        "device": "cpu",
+        "threads": run.threads,
+        "host_memory_bytes": run.budget.0,
+        "memory_bytes": largest(search, mapping).total(),
+        "search": search_json,
+        "mapping": mapping_json,
+        "bytes_written": written,
+        "seconds": seconds,
+    })
+}
+
+/// 1234567 as 1,234,567.
+fn grouped(n: u64) -> String {
+    let digits = n.to_string();
+    let mut out = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+fn duration(seconds: f64) -> String {
+    match seconds {
+        s if s < 1.0 => "under a second".to_owned(),
+        s if s < 120.0 => format!("about {s:.0} s"),
+        s if s < 7_200.0 => format!("about {:.0} min", s / 60.0),
+        s if s < 172_800.0 => format!("about {:.0} h", s / 3_600.0),
+        s => format!("about {:.0} days", s / 86_400.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_and_times_read_well() {
+        assert_eq!([grouped(0), grouped(999), grouped(1_000), grouped(1_234_567)], ["0", "999", "1,000", "1,234,567"]);
+        for (seconds, text) in
+            [(0.2, "under a second"), (31.0, "about 31 s"), (600.0, "about 10 min"), (1e6, "about 12 days")]
+        {
+            assert_eq!(duration(seconds), text);
+        }
+    }
+}

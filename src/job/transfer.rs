@@ -1,0 +1,161 @@
+//! A mapping from the neighbours of an earlier search.
+
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::finish::{self, Axes};
+use super::manifest::{FORMAT, Manifest};
+use super::output::read_manifest;
+use super::request::{Outcome, PlanReport, Seconds, TransferRequest};
+use super::run::{Run, processor_name};
+use super::wanted::Sides;
+use super::{account, begin, check_place, mapping_parameters, names, report, search, stages, wanted};
+use crate::error::{Error, JobError, StoreError};
+use crate::metric::Metric;
+use crate::plan::mapping::{MappingInput, MappingPlan};
+use crate::schedule::progress::{Observer, Silent, Stop};
+use crate::store::anndata::{AnnData, open_representation};
+use crate::store::folder::Folder;
+use crate::store::neighbours::Neighbours;
+
+/// Everything a transfer reads.
+struct Earlier {
+    folder: Arc<Folder>,
+    manifest: Manifest,
+    queries: Option<AnnData>,
+    references: Option<AnnData>,
+    metric: Metric,
+    self_mapping: bool,
+    rows: u64,
+    k: u64,
+}
+
+impl Earlier {
+    fn open(request: &TransferRequest, run: &Run<'_>) -> Result<Self, Error> {
+        let neighbours = Neighbours::open_path(&request.neighbours, &run.io)?;
+        let folder = Folder::new(&request.neighbours, &run.io);
+        let manifest = read_manifest(&folder)?.ok_or_else(|| StoreError::NotAStore {
+            path: request.neighbours.clone(),
+            why: "it has no manifest of atlasknn; give the output of `atlasknn search`".to_owned(),
+        })?;
+        if !manifest.finished {
+            let message = format!("{} is not finished; complete it with --resume first", request.neighbours.display());
+            return Err(JobError::Refused(message).into());
+        }
+        let text = |key: &str| manifest.parameters[key].as_str().unwrap_or_default().to_owned();
+        let self_mapping = manifest.parameters["self_mapping"].as_bool().unwrap_or(false);
+        let source = open_representation(&request.reference, &text("reference_rep"), &run.io)?;
+        let then = if self_mapping { &manifest.inputs["query"] } else { &manifest.inputs["reference"] };
+        if source.fingerprint()? != *then {
+            let message = format!(
+                "{} is not the reference that {} was searched in, or has changed since; search again",
+                request.reference.display(),
+                request.neighbours.display()
+            );
+            return Err(JobError::Refused(message).into());
+        }
+        Ok(Self {
+            queries: AnnData::open_if_any(&request.neighbours, &run.io)?,
+            references: AnnData::open_if_any(&request.reference, &run.io)?,
+            metric: text("metric").parse()?,
+            self_mapping,
+            rows: neighbours.rows(),
+            k: neighbours.k().get() as u64,
+            folder,
+            manifest,
+        })
+    }
+
+    fn sides(&self) -> Sides<'_> {
+        Sides {
+            queries: self.queries.as_ref(),
+            references: self.references.as_ref(),
+            rows: self.rows,
+            reference_rows: self.manifest.reference_rows,
+            self_mapping: self.self_mapping,
+            metric: self.metric,
+        }
+    }
+
+    fn plan(&self, request: &TransferRequest, run: &Run<'_>) -> Result<(MappingInput, MappingPlan), Error> {
+        let input = wanted::check(&request.mapping, &self.sides(), self.k, run.threads, run.budget)?;
+        let plan = crate::plan::mapping::plan(&input)?;
+        Ok((input, plan))
+    }
+}
+
+/// The plan of a transfer, without running it.
+///
+/// # Errors
+/// Whatever would stop the run before it begins.
+pub fn plan(request: &TransferRequest) -> Result<PlanReport, Error> {
+    let stop = Stop::new();
+    let run = Run::begin(&request.within, &Silent, &stop)?;
+    let (input, plan) = Earlier::open(request, &run)?.plan(request, &run)?;
+    Ok(report::report(None, None, Some((&input, &plan)), &run))
+}
+
+/// Weights and transfer from an earlier search.
+///
+/// # Errors
+/// Any of the library's.
+pub fn transfer(request: &TransferRequest, observer: &dyn Observer, stop: &Stop) -> Result<Outcome, Error> {
+    let run = Run::begin(&request.within, observer, stop)?;
+    let earlier = Earlier::open(request, &run)?;
+    let (_, plan) = earlier.plan(request, &run)?;
+    check_place(&request.out, [request.neighbours.as_path(), request.reference.as_path()].into_iter())?;
+    let parameters = json!({
+        "search": earlier.manifest.parameters,
+        "mapping": mapping_parameters(&request.mapping),
+        "names": search::copies_names(request.run.names, earlier.rows),
+    });
+    let manifest = Manifest {
+        format: FORMAT,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        command: "transfer".to_owned(),
+        parameters,
+        inputs: earlier.manifest.inputs.clone(),
+        rows: earlier.rows,
+        reference_rows: earlier.manifest.reference_rows,
+        k: earlier.k,
+        finished: false,
+    };
+    let mut output = begin(&request.out, manifest, &request.run, plan.bytes_written, &run)?;
+    let mut outcome = Outcome {
+        rows: earlier.rows,
+        reference_rows: earlier.manifest.reference_rows,
+        k: earlier.k,
+        method: "exact",
+        device: "cpu",
+        adapter: processor_name(),
+        variant: "none".to_owned(),
+        seconds: Seconds::default(),
+        pairs: 0,
+        bytes_read: 0,
+        bytes_written: 0,
+        peak_memory_bytes: None,
+        recall: None,
+        units: (0, 0),
+        out: request.out.clone(),
+    };
+    if output.manifest.finished {
+        run.observer.note("everything is done already");
+        run.fill(&mut outcome);
+        return Ok(outcome);
+    }
+    let sides = earlier.sides();
+    for (axis, rows, cells) in [("obs", sides.rows, sides.queries), ("var", sides.reference_rows, sides.references)] {
+        let names = cells.filter(|_| search::copies_names(request.run.names, rows));
+        names::write_axis(&output, &run, axis, rows, names)?;
+    }
+    let mapped = stages::run(&output, &run, &earlier.folder, &sides, &request.mapping, &plan)?;
+    let axes = Axes { obs: mapped.obs, var: mapped.var };
+    run.fill(&mut outcome);
+    let mut uns = mapped.uns;
+    uns.extend(account(&outcome, &run, &output)?);
+    let uns = finish::uns(&output, uns);
+    finish::finish(&mut output, &axes, &uns)?;
+    run.fill(&mut outcome);
+    Ok(outcome)
+}

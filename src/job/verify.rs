@@ -1,0 +1,97 @@
+//! Checks an output: every file there with its checksum, every row of neighbours sorted and in range.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::manifest::File;
+use super::output::{read_files, read_manifest, read_markers, stages};
+use super::request::Verification;
+use crate::error::{Error, StoreError};
+use crate::schedule::progress::{Observer, Stage, Step};
+use crate::store::IoCounters;
+use crate::store::folder::Folder;
+use crate::store::neighbours::{INDICES, Neighbours};
+use crate::topk::PADDING;
+use crate::units::INNER_ROWS;
+
+/// Checks the output at `path`. What is wrong inside it is in the report.
+///
+/// # Errors
+/// A folder that is no output at all.
+pub fn verify(path: &Path, observer: &dyn Observer) -> Result<Verification, Error> {
+    let folder = Folder::new(path, &IoCounters::new());
+    if !path.exists() {
+        return Err(StoreError::Missing { path: path.to_owned() }.into());
+    }
+    let manifest = read_manifest(&folder)?.ok_or_else(|| StoreError::NotAStore {
+        path: path.to_owned(),
+        why: "it has no manifest of atlasknn".to_owned(),
+    })?;
+    let mut report = Verification::default();
+    if !manifest.finished {
+        report.problems.push("the run that writes it is not finished; go on with --resume".to_owned());
+    }
+    let files = listed_files(&folder, &mut report)?;
+    let total: u64 = files.iter().map(|file| file.bytes).sum();
+    observer.begin(Stage::Verify, Step { bytes: total, ..Step::default() }, Step::default());
+    for file in &files {
+        check_file(&folder, file, &mut report)?;
+        observer.advance(Stage::Verify, Step { bytes: file.bytes, ..Step::default() });
+    }
+    if folder.length(&format!("{INDICES}/zarr.json")).is_some() {
+        check_rows(&folder, manifest.reference_rows, &mut report);
+    }
+    observer.end(Stage::Verify);
+    Ok(report)
+}
+
+fn listed_files(folder: &Arc<Folder>, report: &mut Verification) -> Result<Vec<File>, Error> {
+    let mut files = Vec::new();
+    for stage in stages(folder)? {
+        files.extend(read_markers(folder, &stage)?.into_values().flat_map(|marker| marker.files));
+    }
+    match read_files(folder)? {
+        Some(others) => files.extend(others),
+        None => report.problems.push("the list of files is missing".to_owned()),
+    }
+    Ok(files)
+}
+
+fn check_file(folder: &Folder, file: &File, report: &mut Verification) -> Result<(), Error> {
+    let problem = match folder.checksum(&file.path)? {
+        None => Some("is missing".to_owned()),
+        Some(found) if found.bytes != file.bytes => {
+            Some(format!("has {} bytes and was written with {}", found.bytes, file.bytes))
+        }
+        Some(found) if found.crc32c != file.crc32c => Some("is not what was written: its checksum differs".to_owned()),
+        Some(_) => None,
+    };
+    report.files += 1;
+    report.bytes += file.bytes;
+    report.problems.extend(problem.map(|problem| format!("{} {problem}", file.path)));
+    Ok(())
+}
+
+/// Neighbours are checked for what they mean, not only for their bytes.
+fn check_rows(folder: &Arc<Folder>, references: u64, report: &mut Verification) {
+    let neighbours = match Neighbours::open(folder) {
+        Ok(neighbours) => neighbours,
+        Err(error) => return report.problems.push(error.to_string()),
+    };
+    let mut start = 0;
+    while start < neighbours.rows() {
+        let end = neighbours.rows().min(start + INNER_ROWS);
+        match neighbours.read(start..end) {
+            Ok(top) => {
+                let out_of_range = top.ids().iter().position(|&id| id != PADDING && id >= references);
+                report.problems.extend(out_of_range.map(|slot| {
+                    let row = start + (slot / top.k()) as u64;
+                    format!("row {row} names reference row {} of {references}", top.ids()[slot])
+                }));
+                report.rows += end - start;
+            }
+            Err(error) => report.problems.push(error.to_string()),
+        }
+        start = end;
+    }
+}

@@ -1,0 +1,185 @@
+//! Claims about the command as it is typed: help, refusals, exit codes, what goes to which stream.
+
+// A command that does not start or prints no text is a failed test.
+#![allow(clippy::expect_used)]
+
+use std::process::Output;
+
+use assert_cmd::cargo::cargo_bin_cmd;
+
+const COMMANDS: [&str; 9] = ["demo", "map", "search", "transfer", "index", "evaluate", "info", "devices", "verify"];
+
+fn atlasknn(words: &[&str]) -> Output {
+    cargo_bin_cmd!("atlasknn").args(words).output().expect("the command starts")
+}
+
+fn typed(line: &str) -> Output {
+    atlasknn(&line.split_whitespace().collect::<Vec<_>>())
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("text")
+}
+
+/// The message of a command that must be refused as bad usage, with nothing on stdout.
+fn refusal(line: &str) -> String {
+    let output = typed(line);
+    assert_eq!(output.status.code(), Some(2), "{line}: {}", text(&output.stderr));
+    assert!(output.stdout.is_empty(), "{line}");
+    let message = text(&output.stderr);
+    assert!(message.starts_with("error: "), "{line}: {message}");
+    message
+}
+
+#[test]
+fn alone_it_welcomes_with_three_commands() {
+    let output = typed("");
+    let page = text(&output.stdout);
+    assert!(output.status.success() && output.stderr.is_empty());
+    for command in ["atlasknn demo", "atlasknn info", "atlasknn map"] {
+        assert!(page.contains(command), "{page}");
+    }
+}
+
+#[test]
+fn help_of_every_command_has_examples_of_it() {
+    for command in COMMANDS {
+        for flag in ["--help", "-h"] {
+            let output = atlasknn(&[command, flag]);
+            let page = text(&output.stdout);
+            assert!(output.status.success() && page.contains("Examples"), "{command}: {page}");
+            assert!(page.matches(&format!("    atlasknn {command}")).count() >= 2, "{command}: {page}");
+        }
+    }
+    let page = text(&typed("--help").stdout);
+    assert!(COMMANDS.iter().all(|command| page.contains(command)), "{page}");
+}
+
+#[test]
+fn every_example_in_the_help_can_be_typed() {
+    for command in COMMANDS {
+        let page = text(&atlasknn(&[command, "--help"]).stdout).replace("\\\n", " ");
+        for line in page.lines().filter(|line| line.starts_with("    atlasknn ")) {
+            let line = line.split(" && ").next().unwrap_or(line).replace("\"cell_type=CD4 T\"", "cell_type=CD4");
+            let line = line.replace("\"cell_type=CD8 T\"", "cell_type=CD8");
+            // With --help behind it, clap checks the words before it and runs nothing.
+            let output = typed(&format!("{} --help", line.trim().trim_start_matches("atlasknn ")));
+            assert!(output.status.success(), "{line}: {}", text(&output.stderr));
+        }
+    }
+}
+
+#[test]
+fn help_groups_the_flags() {
+    let page = text(&typed("map --help").stdout);
+    let headings = ["What to search:", "How to search:", "How to map:", "Within what:", "The run:"];
+    let places: Vec<_> = headings.iter().map(|h| page.find(h).unwrap_or_else(|| panic!("no {h} in {page}"))).collect();
+    assert!(places.is_sorted(), "{page}");
+}
+
+#[test]
+fn what_is_not_built_is_refused_by_its_name() {
+    let search = [
+        "--method ivf",
+        "--method hnsw",
+        "--index i",
+        "--nprobe 8",
+        "--recall 0.99",
+        "--strict",
+        "--no-refine",
+        "--device gpu",
+        "--device gpu:0",
+        "--device gpu:all",
+        "--device radeon",
+        "--device-variant v",
+        "--device-memory 4GiB",
+        "--scanpy",
+    ];
+    let mapping = [
+        "--kernel random",
+        "--kernel jaccard",
+        "--kernel hnoca",
+        "--kernel umap",
+        "--layer X",
+        "--steps 2",
+        "--symmetrize",
+        "--scanpy",
+        "--max-row 5",
+        "--device-memory 4GiB",
+    ];
+    let cases = search.iter().flat_map(|flag| [format!("map q r -o out {flag}"), format!("search q r -o out {flag}")]);
+    let cases = cases
+        .chain(mapping.iter().flat_map(|flag| [format!("map q -o out {flag}"), format!("transfer n r -o out {flag}")]));
+    for line in cases {
+        let flag = line.split_whitespace().find(|word| word.starts_with("--")).expect("a flag");
+        let message = refusal(&line);
+        assert!(message.contains(flag) && message.contains("not built yet"), "{line}: {message}");
+        assert_eq!(message.lines().count(), 1, "{line}: {message}");
+    }
+    for line in ["index r -o i", "index r -o i --lists 100 --encoding sq8", "demo --device-memory 1GiB"] {
+        assert!(refusal(line).contains("not built yet"), "{line}");
+    }
+}
+
+#[test]
+fn bad_values_say_what_is_wanted() {
+    for (line, wanted) in [
+        ("map q r -o out -k 0", "1 to 256"),
+        ("map q r -o out -k 257", "1 to 256"),
+        ("search q r -o out -k many", "1 to 256"),
+        ("search q r -o out --metric euclid", "euclidean"),
+        ("search q r -o out --host-memory lots", "8GiB"),
+        ("search q r -o out --threads 0", "--threads"),
+        ("map q r -o out --presence-percentiles 99,1", "1,99"),
+        ("map q r -o out --presence-percentiles 5", "1,99"),
+        ("map q r -o out --min-confidence 2", "0 to 1"),
+        ("map q r -o out --kernel gaus", "gauss"),
+        ("map q r -o out --compat cellmapper-0.3", "cellmapper-0.2.5"),
+        ("map q r -o out --steps 0", "--steps"),
+        ("map q r -o out --label-subset T", "KEY=CATEGORY"),
+        ("map q r -o out --self-edges", "self-mapping"),
+        ("map q r", "--out"),
+        ("map --label a q r -o out", "write QUERY and REFERENCE first"),
+        ("evaluate m --truth query.zarr", "query.zarr:obs/cell_type"),
+        ("transfer n r -o out", "nothing to transfer"),
+        ("frobnicate", "frobnicate"),
+    ] {
+        let message = refusal(line);
+        assert!(message.contains(wanted), "{line}: {message}");
+    }
+}
+
+#[test]
+fn devices_says_what_there_is_in_both_forms() {
+    let output = typed("devices --json");
+    let value: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(value["devices"][0]["device"], "cpu");
+    assert_eq!(value["backends"]["cpu"]["metrics"].as_array().map(Vec::len), Some(7));
+    assert_eq!(value["backends"]["gpu"]["built"], false);
+    let page = text(&typed("devices").stdout);
+    assert!(page.contains("euclidean") && page.contains("not built yet"), "{page}");
+}
+
+#[test]
+fn the_demo_leaves_a_folder_of_somebody_else_alone() {
+    let dir = tempfile::tempdir().expect("a folder");
+    std::fs::write(dir.path().join("thesis.txt"), "x").expect("a file");
+    let output = cargo_bin_cmd!("atlasknn").arg("demo").arg("-o").arg(dir.path()).output().expect("the command starts");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("was not made by the demo"), "{}", text(&output.stderr));
+    assert_eq!(std::fs::read_dir(dir.path()).expect("a folder").count(), 1);
+}
+
+#[test]
+#[cfg(unix)]
+fn a_reader_that_goes_away_is_no_error() {
+    use std::process::Stdio;
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    for words in [vec!["devices"], vec!["map", "--help"], vec![]] {
+        let mut command = std::process::Command::new(assert_cmd::cargo::cargo_bin!("atlasknn"));
+        let stdout = Stdio::from(writer.try_clone().expect("a pipe"));
+        let output = command.args(&words).stdout(stdout).stderr(Stdio::piped()).output().expect("the command starts");
+        assert!(output.status.success() && output.stderr.is_empty(), "{words:?}: {}", text(&output.stderr));
+    }
+}
