@@ -234,6 +234,16 @@ pub enum EngineError {
         /// How.
         why: String,
     },
+    /// An instruction set that was asked for and is not to be had.
+    #[error("ATLASKNN_SIMD asks for `{found}`, which {why}; this machine runs {known}")]
+    Simd {
+        /// What was asked.
+        found: String,
+        /// What is wrong with it.
+        why: &'static str,
+        /// What would work.
+        known: String,
+    },
 }
 
 /// Annotations that cannot be carried over.

@@ -13,6 +13,7 @@ pub mod error;
 pub mod job;
 pub mod matrix;
 pub mod metric;
+pub mod oracle;
 pub mod plan;
 pub mod route;
 pub mod schedule;
@@ -20,6 +21,7 @@ pub mod store;
 pub mod topk;
 pub mod transfer;
 pub mod units;
+pub mod visit;
 pub mod weights;
 
 pub use error::Error;

@@ -7,7 +7,9 @@ use serde_json::{Value, json};
 
 use super::console::Failure;
 use super::text;
-use crate::error::JobError;
+use crate::error::Error;
+use crate::store::IoCounters;
+use crate::store::describe::{Entry, describe};
 use crate::units::ByteCount;
 
 /// One array or column of a store.
@@ -32,8 +34,19 @@ pub struct Item {
 }
 
 /// What the store holds: the one place that asks it.
-pub fn items(_store: &Path) -> Result<Vec<Item>, Failure> {
-    Err(JobError::Refused("`atlasknn info` is not built yet".to_owned()).into())
+pub fn items(store: &Path) -> Result<Vec<Item>, Failure> {
+    let entries = describe(store, &IoCounters::new()).map_err(Error::from)?;
+    let item = |entry: Entry| Item {
+        path: entry.path,
+        kind: entry.kind,
+        shape: entry.shape,
+        dtype: entry.dtype,
+        chunks: entry.chunks,
+        shards: entry.shards,
+        stored_bytes: entry.stored_bytes,
+        can_be_rep: entry.representation,
+    };
+    Ok(entries.into_iter().map(item).collect())
 }
 
 /// What a column or array can be given to.

@@ -1,8 +1,9 @@
 //! How rows are searched: the one trait that the CPU, GPU and HNSW engines implement. No files, no threads of its own.
 
+#[cfg(test)]
+pub(crate) mod conformance;
 pub mod cpu;
 
-use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -11,6 +12,7 @@ use crate::error::EngineError;
 pub use crate::plan::EngineLimits;
 use crate::topk::TopK;
 use crate::units::K;
+pub use crate::visit::{Visit, VisitQueries};
 
 /// The group of a row that belongs to none: it is never excluded.
 pub const NO_GROUP: u32 = u32::MAX;
@@ -51,24 +53,6 @@ impl Partition {
     pub fn key(&self) -> u64 {
         self.key
     }
-}
-
-/// Which queries of the block a visit concerns.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum VisitQueries {
-    /// All of them.
-    All,
-    /// These rows of the block, ascending.
-    List(Vec<u32>),
-}
-
-/// Some rows of the query block against a row range of a partition.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Visit {
-    /// Rows of the partition.
-    pub rows: Range<u32>,
-    /// Rows of the query block.
-    pub queries: VisitQueries,
 }
 
 /// Which references a query must not get.

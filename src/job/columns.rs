@@ -33,7 +33,7 @@ pub fn categories(cells: &AnnData, key: &str) -> Result<Categories, Error> {
         ColumnKind::Strings => {
             let mut vocabulary = Vocabulary::new();
             for rows in pieces(cells.n_obs()) {
-                for value in column.read_strings(rows)?.iter().flatten() {
+                for value in column.strings(rows)?.iter().flatten() {
                     vocabulary.code(value)?;
                 }
             }
@@ -42,7 +42,7 @@ pub fn categories(cells: &AnnData, key: &str) -> Result<Categories, Error> {
         }
         other => Err(StoreError::WrongKind {
             array: column.name().to_owned(),
-            found: format!("a column of {}", other.describe()),
+            found: format!("a {} column", other.name()),
             expected: "labels are categorical or text; use --value for numbers".to_owned(),
         }
         .into()),
@@ -56,13 +56,11 @@ impl Categories {
     /// Any I/O error.
     pub fn read(&self, rows: Range<u64>) -> Result<Vec<i32>, Error> {
         let Some((vocabulary, positions)) = &self.vocabulary else {
-            let mut codes = vec![0; length(&rows)];
-            self.column.read_codes(rows, &mut codes)?;
-            return Ok(codes);
+            return Ok(self.column.codes(rows)?);
         };
         let mut codes = Vec::with_capacity(length(&rows));
         for piece in pieces_of(rows) {
-            let values = self.column.read_strings(piece)?;
+            let values = self.column.strings(piece)?;
             codes.extend(values.iter().map(|value| value.as_deref().and_then(|v| vocabulary.find(v)).unwrap_or(-1)));
         }
         recode(&mut codes, positions);
@@ -76,29 +74,29 @@ impl Categories {
 /// A missing key, a column that holds no numbers, any I/O error.
 pub fn numbers(cells: &AnnData, key: &str) -> Result<(NumericTransfer, bool), Error> {
     let column = cells.obs(key)?;
-    let single = match column.kind() {
-        ColumnKind::Number(kind) => kind.is_single(),
-        ColumnKind::Bool => false,
-        other => return Err(not_numbers(&column, other)),
-    };
+    let single = is_single(&column)?;
     let mut values = Growing::new(single, cells.n_obs());
     for rows in pieces(cells.n_obs()) {
-        let mut piece = vec![0.0; length(&rows)];
-        column.read_f64(rows, &mut piece)?;
-        values.extend(&piece);
+        values.extend(&column.numbers(rows)?);
     }
     Ok((NumericTransfer::new(values.0, 1)?, single))
 }
 
-/// Says that a column holds no numbers.
-#[must_use]
-pub fn not_numbers(column: &Column, kind: &ColumnKind) -> Error {
-    StoreError::WrongKind {
-        array: column.name().to_owned(),
-        found: format!("a column of {}", kind.describe()),
-        expected: "values are numbers or booleans; use --label for categories and text".to_owned(),
+/// Whether a column's numbers are float32 (or float16); booleans and integers are not.
+///
+/// # Errors
+/// A column that holds no numbers.
+pub fn is_single(column: &Column) -> Result<bool, Error> {
+    match column.kind() {
+        ColumnKind::Number { dtype, .. } => Ok(dtype == "float32" || dtype == "float16"),
+        ColumnKind::Bool => Ok(false),
+        other => Err(StoreError::WrongKind {
+            array: column.name().to_owned(),
+            found: format!("a {} column", other.name()),
+            expected: "values are numbers or booleans; use --label for categories and text".to_owned(),
+        }
+        .into()),
     }
-    .into()
 }
 
 /// Reads an embedding, whole.

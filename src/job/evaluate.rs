@@ -37,8 +37,7 @@ pub fn evaluate(request: &EvaluateRequest) -> Result<Evaluation, Error> {
             let one = |code: i32| usize::try_from(code).ok().and_then(|code| to.get(code)).copied();
             codes.into_iter().map(|code| one(code).unwrap_or(-1)).collect()
         };
-        let mut confidence = vec![0.0; usize::try_from(rows.end - rows.start).unwrap_or(usize::MAX)];
-        confidences.read_f64(rows.clone(), &mut confidence)?;
+        let confidence = confidences.numbers(rows.clone())?;
         #[allow(clippy::cast_possible_truncation)] // they were written as float32
         let confidence: Vec<f32> = confidence.into_iter().map(|c| c as f32).collect();
         let truth = translate(truth.read(rows.clone())?, &of_truth);

@@ -40,8 +40,7 @@ pub fn finish(output: &mut Output, axes: &Axes, uns: &Value) -> Result<(), Error
     write_value(&folder, "uns/atlasknn", uns)?;
     let nodes = nodes(&folder, "")?;
     consolidate(&folder, &nodes, &encoding_attributes("anndata", "0.1.0"))?;
-    let files = remaining_files(&folder)?;
-    output.finish(files)
+    output.finish(&remaining_files(&folder)?)
 }
 
 /// Writes JSON as AnnData elements: objects as dicts, lists of text or numbers as arrays, the rest as scalars. Lists of

@@ -4,25 +4,24 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use super::columns::{Categories, categories};
-use super::run::Run;
 use crate::engine::NO_GROUP;
 use crate::error::Error;
 use crate::store::anndata::AnnData;
 
 /// Groups of both sides, by the name of the category.
-pub struct Groups<'a> {
+pub struct Groups {
     /// Group of every reference row.
     pub references: Vec<u32>,
-    queries: Categories<'a>,
+    queries: Categories,
     numbers: HashMap<String, u32>,
 }
 
-impl<'a> Groups<'a> {
+impl Groups {
     /// Reads `obs/KEY` of the references and opens that of the queries.
     ///
     /// # Errors
     /// A missing key, a column that is not categorical or text.
-    pub fn open(queries: &'a AnnData, references: &'a AnnData, key: &str, _run: &Run<'_>) -> Result<Self, Error> {
+    pub fn open(queries: &AnnData, references: &AnnData, key: &str) -> Result<Self, Error> {
         let known = categories(references, key)?;
         let numbers: HashMap<String, u32> = (0_u32..).zip(&known.names).map(|(i, name)| (name.clone(), i)).collect();
         let codes = known.read(0..references.n_obs())?;
@@ -36,7 +35,7 @@ impl<'a> Groups<'a> {
             self.queries.names.iter().map(|name| self.numbers.get(name).copied().unwrap_or(NO_GROUP)).collect();
         move |rows| {
             let codes = self.queries.read(rows)?;
-            let group = |code: i32| usize::try_from(code).ok().and_then(|code| of_code.get(code)).copied();
+            let group = |code: i32| -> Option<u32> { of_code.get(usize::try_from(code).ok()?).copied() };
             Ok(codes.into_iter().map(|code| group(code).unwrap_or(NO_GROUP)).collect())
         }
     }

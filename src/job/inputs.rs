@@ -6,9 +6,10 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::request::SearchRequest;
-use crate::error::{EngineError, Error, JobError};
+use crate::error::{EngineError, Error, JobError, StoreError};
 use crate::metric::Metric;
-use crate::store::anndata::{AnnData, open_representation};
+use crate::store::anndata::AnnData;
+use crate::store::open::open_representation;
 use crate::store::prepared::{Preparation, Prepared};
 use crate::store::{FloatType, IoCounters, Source};
 
@@ -78,25 +79,36 @@ impl Inputs {
         if !is_f64(&self.queries) && !is_f64(&self.references) {
             return Ok(());
         }
-        let preparation = match metric {
-            Metric::Cosine => Preparation::Unit,
-            Metric::Correlation => Preparation::CentredUnit,
-            _ if metric.ignores_offset() => Preparation::Subtract(centre(&*self.references.source)?.into()),
-            _ => return Ok(()),
+        let centre = if metric.ignores_offset() { Some(centre(&*self.references.source)?) } else { None };
+        let Some(preparation) = Preparation::of(metric).or(centre.clone().map(|c| Preparation::Centre(c.into())))
+        else {
+            return Ok(());
         };
-        for cells in [&mut self.queries, &mut self.references] {
-            cells.source = Arc::new(Prepared::new(Arc::clone(&cells.source), preparation.clone()));
-        }
-        if let Preparation::Subtract(centre) = &preparation {
+        if let Some(centre) = &centre {
             self.rounding = Some(rounding(&*self.queries.source, &*self.references.source, centre)?);
+        }
+        for cells in [&mut self.queries, &mut self.references] {
+            cells.source = Arc::new(Prepared::new(Arc::clone(&cells.source), preparation.clone())?);
         }
         Ok(())
     }
 }
 
+/// What is known of the cells at `path`; `None` for a bare array.
+///
+/// # Errors
+/// Any I/O error.
+pub fn annotations(path: &Path, io: &Arc<IoCounters>) -> Result<Option<AnnData>, Error> {
+    match AnnData::open(path, io) {
+        Ok(cells) => Ok(Some(cells)),
+        Err(StoreError::NotAStore { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
 fn open_cells(path: &Path, rep: &str, io: &Arc<IoCounters>) -> Result<Cells, Error> {
     let source = open_representation(path, rep, io)?;
-    let annotations = AnnData::open_if_any(path, io)?;
+    let annotations = annotations(path, io)?;
     if let Some(annotations) = &annotations
         && annotations.n_obs() != source.rows()
     {
@@ -149,7 +161,8 @@ fn rounding(queries: &dyn Source, references: &dyn Source, centre: &[f64]) -> Re
             source.read_f64(&[range], &mut values)?;
             for row in values.chunks_exact(centre.len()) {
                 #[allow(clippy::cast_possible_truncation)] // the rounding that is being measured
-                let squared = row.iter().map(|&x| (x - f64::from(x as f32)).powi(2)).sum::<f64>();
+                let moved = |(x, c): (&f64, &f64)| (x - c) - f64::from((x - c) as f32);
+                let squared = row.iter().zip(centre).map(|xc| moved(xc).powi(2)).sum::<f64>();
                 largest = largest.max(squared.sqrt());
             }
         }

@@ -1,7 +1,6 @@
 //! Transfer of labels, numbers and embeddings, unit by unit over the neighbours store.
 
 use std::ops::Range;
-use std::sync::Arc;
 
 use rayon::prelude::*;
 use serde_json::json;

@@ -9,8 +9,8 @@ use crate::schedule::blocks::unit_rows;
 use crate::store::neighbours::Neighbours;
 use crate::topk::TopK;
 use crate::units::INNER_ROWS;
-use crate::weights::rows::weigh;
 use crate::weights::stats::DistanceStatistics;
+use crate::weights::weigh;
 use crate::weights::{WeightKernel, stats};
 
 /// Neighbours with the function that weighs them.

@@ -36,7 +36,7 @@ use finish::Axes;
 use manifest::{FORMAT, Manifest};
 use output::Output;
 use report::Subject;
-use request::{MapRequest, MappingRequest, Outcome, PlanReport, SearchRequest, TransferRequest};
+use request::{MapRequest, MappingRequest, Outcome, PlanReport, SearchRequest};
 use run::Run;
 use search::Planned;
 use wanted::Sides;

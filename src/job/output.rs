@@ -127,17 +127,11 @@ impl Output {
         Ok(self.folder.remove(CHECKPOINT)?)
     }
 
-    /// A small file of a stage's own, beside the markers.
-    #[must_use]
-    pub fn own_path(name: &str) -> String {
-        format!("{OWN}/{name}")
-    }
-
     /// Records every other file's checksum and sets the manifest to finished.
     ///
     /// # Errors
     /// Any I/O error.
-    pub fn finish(&mut self, files: Vec<File>) -> Result<(), Error> {
+    pub fn finish(&mut self, files: &[File]) -> Result<(), Error> {
         write_json(&self.folder, FILES, &files)?;
         self.manifest.finished = true;
         write_json(&self.folder, MANIFEST, &self.manifest)?;

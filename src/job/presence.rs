@@ -17,7 +17,7 @@ use crate::store::results::{ArraySpec, Kind, RowArray, Values, encoding_attribut
 use crate::topk::TopK;
 use crate::transfer::presence::{Presence, PresenceOf, PresenceOptions};
 use crate::units::INNER_ROWS;
-use crate::weights::rows::gauss_weights;
+use crate::weights::gauss_weights;
 
 /// Writes `var/presence_raw`, `var/presence_score` and, by groups, `varm/presence_score`. Returns the `var` columns.
 ///
@@ -43,6 +43,9 @@ pub fn run(
     Ok(vec!["presence_score".to_owned(), "presence_raw".to_owned()])
 }
 
+/// Neighbours, their weights, and the groups of the query rows.
+type Piece = (TopK, Vec<f64>, Option<Vec<i32>>);
+
 fn sum(run: &Run<'_>, weighing: &Weighing, groups: Option<&Categories>) -> Result<Presence, Error> {
     let rows = weighing.neighbours.rows();
     let references = usize::try_from(weighing.references).unwrap_or(usize::MAX);
@@ -51,7 +54,7 @@ fn sum(run: &Run<'_>, weighing: &Weighing, groups: Option<&Categories>) -> Resul
     let step = |rows: u64| Step { rows, ..Step::default() };
     run.observer.begin(Stage::Presence, step(rows), step(0));
     let piece_rows = |piece: u64| piece * INNER_ROWS..rows.min((piece + 1) * INNER_ROWS);
-    let compute = |piece: u64| -> Result<(TopK, Vec<f64>, Option<Vec<i32>>), Error> {
+    let compute = |piece: u64| -> Result<Piece, Error> {
         run.pool.install(|| {
             let top = weighing.read(piece_rows(piece))?;
             let weights = gauss_weights(&weighing.statistics, &top);
@@ -59,12 +62,8 @@ fn sum(run: &Run<'_>, weighing: &Weighing, groups: Option<&Categories>) -> Resul
             Ok((top, weights, groups))
         })
     };
-    let presence_ref = std::sync::Mutex::new(&mut presence);
-    let add = |piece: u64, (top, weights, groups): (TopK, Vec<f64>, Option<Vec<i32>>)| {
-        run.clock.time(Part::Map, || -> Result<(), Error> {
-            let mut presence = presence_ref.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            Ok(run.pool.install(|| presence.add(&top, &weights, groups.as_deref()))?)
-        })?;
+    let add = |piece: u64, (top, weights, groups): Piece| {
+        run.clock.time(Part::Map, || run.pool.install(|| presence.add(&top, &weights, groups.as_deref())))?;
         let rows = piece_rows(piece);
         run.observer.advance(Stage::Presence, step(rows.end - rows.start));
         Ok(())

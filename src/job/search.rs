@@ -16,7 +16,7 @@ use crate::engine::Engine;
 use crate::engine::cpu::{CpuConfig, CpuEngine};
 use crate::error::{Error, JobError};
 use crate::plan::search::{SearchInput, SearchPlan, Side, plan};
-use crate::route::all::All;
+use crate::route::all::AllRows;
 use crate::schedule::blocks::{unit_count, unit_rows};
 use crate::schedule::progress::{Stage, Step};
 use crate::schedule::search::{Checkpoint, Search, UnitSink, search};
@@ -64,8 +64,8 @@ impl<'a> Planned<'a> {
     /// Whatever would stop the search before it begins.
     pub fn new(request: &'a SearchRequest, run: &Run<'_>) -> Result<Self, Error> {
         let inputs = Inputs::open(request, &run.io)?;
-        let engine = CpuEngine::new(CpuConfig::new(request.metric, Arc::clone(&run.pool)))?;
-        let variant = engine.variant().to_owned();
+        let engine = CpuEngine::new(CpuConfig { metric: request.metric, pool: Arc::clone(&run.pool), simd: None })?;
+        let variant = engine.simd().to_owned();
         let dim = inputs.queries.source.dim();
         let input = SearchInput {
             queries: side(&*inputs.queries.source),
@@ -156,8 +156,9 @@ impl<'a> Planned<'a> {
             todo.contains(&(checkpoint.rows.start / crate::units::UNIT_ROWS)) && checkpoint.top.k() == k.get()
         });
         self.tell_beginning(run, rows, &done.keys().copied().collect::<Vec<_>>(), checkpoint.as_ref());
-        let groups = self.groups(run)?;
-        let router = All::new(references.source.rows(), self.plan.partition_rows);
+        let groups = self.groups()?;
+        let partition_rows = u32::try_from(self.plan.partition_rows).unwrap_or(u32::MAX);
+        let router = AllRows::new(references.source.rows(), partition_rows);
         let query_groups = groups.as_ref().map(Groups::reader);
         let task = Search {
             queries: &*queries.source,
@@ -203,14 +204,14 @@ impl<'a> Planned<'a> {
         Ok(value.as_object().cloned().unwrap_or_default())
     }
 
-    fn groups(&self, run: &Run<'_>) -> Result<Option<Groups<'_>>, Error> {
+    fn groups(&self) -> Result<Option<Groups>, Error> {
         let Some(key) = &self.request.exclude_group else { return Ok(None) };
         let of = |cells: &'_ super::inputs::Cells| cells.annotations.is_none();
         if of(&self.inputs.queries) || of(&self.inputs.references) {
             return Err(JobError::Refused("--exclude-group needs AnnData stores on both sides".to_owned()).into());
         }
         let both = self.inputs.queries.annotations.as_ref().zip(self.inputs.references.annotations.as_ref());
-        both.map(|(queries, references)| Groups::open(queries, references, key, run)).transpose()
+        both.map(|(queries, references)| Groups::open(queries, references, key)).transpose()
     }
 
     fn tell_beginning(&self, run: &Run<'_>, rows: u64, done: &[u64], checkpoint: Option<&Checkpoint>) {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::finish::{self, Axes};
+use super::inputs::annotations;
 use super::manifest::{FORMAT, Manifest};
 use super::output::read_manifest;
 use super::request::{Outcome, PlanReport, Seconds, TransferRequest};
@@ -15,9 +16,10 @@ use crate::error::{Error, JobError, StoreError};
 use crate::metric::Metric;
 use crate::plan::mapping::{MappingInput, MappingPlan};
 use crate::schedule::progress::{Observer, Silent, Stop};
-use crate::store::anndata::{AnnData, open_representation};
+use crate::store::anndata::AnnData;
 use crate::store::folder::Folder;
 use crate::store::neighbours::Neighbours;
+use crate::store::open::open_representation;
 
 /// Everything a transfer reads.
 struct Earlier {
@@ -56,8 +58,8 @@ impl Earlier {
             return Err(JobError::Refused(message).into());
         }
         Ok(Self {
-            queries: AnnData::open_if_any(&request.neighbours, &run.io)?,
-            references: AnnData::open_if_any(&request.reference, &run.io)?,
+            queries: annotations(&request.neighbours, &run.io)?,
+            references: annotations(&request.reference, &run.io)?,
             metric: text("metric").parse()?,
             self_mapping,
             rows: neighbours.rows(),

@@ -1,13 +1,12 @@
 //! Checks what a mapping asks for against what the reference has, before any work, and counts what it will hold.
 
-use super::columns::categories;
+use super::columns::{categories, is_single};
 use super::request::MappingRequest;
 use crate::error::{Error, JobError, StoreError};
 use crate::metric::Metric;
 use crate::plan::mapping::MappingInput;
+use crate::store::FloatType;
 use crate::store::anndata::AnnData;
-use crate::store::columns::ColumnKind;
-use crate::store::{FloatType, Source};
 use crate::units::ByteCount;
 
 /// The two cell sets of a mapping, as far as its stages need them.
@@ -103,7 +102,7 @@ fn count_labels(mapping: &MappingRequest, cells: &AnnData, input: &mut MappingIn
         for (_, name) in mapping.label_subsets.iter().filter(|(of, _)| of == key) {
             if !known.names.contains(name) {
                 return Err(StoreError::MissingKey {
-                    store: cells.name().to_owned(),
+                    store: "the reference".to_owned(),
                     key: format!("category {name} in obs/{key}"),
                     near: known.names.iter().take(20).cloned().collect(),
                 }
@@ -119,11 +118,7 @@ fn count_labels(mapping: &MappingRequest, cells: &AnnData, input: &mut MappingIn
 fn count_numbers(mapping: &MappingRequest, cells: &AnnData, input: &mut MappingInput) -> Result<(), Error> {
     for key in &mapping.values {
         let column = cells.obs(key)?;
-        let bytes = match column.kind() {
-            ColumnKind::Number(kind) if kind.is_single() => 4,
-            ColumnKind::Number(_) | ColumnKind::Bool => 8,
-            other => return Err(super::columns::not_numbers(&column, other)),
-        };
+        let bytes = if is_single(&column)? { 4 } else { 8 };
         input.per_reference.push((format!("values {key}"), bytes));
         input.per_query += bytes;
     }

@@ -1,17 +1,17 @@
-//! Which reference rows a query block visits. Engines do not know; the scheduler does not care.
+//! Which rows are searched: the trait that exact search and IVF share. It names rows and never reads them.
 
 pub mod all;
 
 use std::ops::Range;
 
 use crate::block::RowBlock;
-use crate::engine::Visit;
+use crate::visit::Visit;
 
-/// Chooses, for each block of queries, the rows of each partition that are searched.
+/// Cuts the reference into partitions and says, for a block of queries, which rows of each are worth a visit.
 pub trait Router: Send + Sync {
-    /// The partitions there are, as ranges of reference rows in storage order, together covering what may be visited.
+    /// The reference rows of each partition, in the order in which they are best read.
     fn partitions(&self) -> &[Range<u64>];
 
-    /// The visits of this block to a partition. None at all: the partition is not even read.
+    /// What a block of queries visits in one partition; empty when the partition need not be read for it.
     fn visits(&self, partition: usize, block: &RowBlock) -> Vec<Visit>;
 }

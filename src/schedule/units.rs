@@ -13,7 +13,7 @@ pub fn pipeline<T: Send>(
     units: &[u64],
     stop: &Stop,
     mut compute: impl FnMut(u64) -> Result<T, Error>,
-    commit: impl Fn(u64, T) -> Result<(), Error> + Send,
+    commit: impl FnMut(u64, T) -> Result<(), Error> + Send,
 ) -> Result<(), Error> {
     write_behind(commit, |send| {
         for &unit in units {
@@ -36,7 +36,7 @@ pub fn pipeline<T: Send>(
 /// # Errors
 /// Those of `commit` first, because they are the cause; then those of `produce`.
 pub fn write_behind<T: Send>(
-    commit: impl Fn(u64, T) -> Result<(), Error> + Send,
+    mut commit: impl FnMut(u64, T) -> Result<(), Error> + Send,
     produce: impl FnOnce(&mut dyn FnMut(u64, T) -> bool) -> Result<(), Error>,
 ) -> Result<(), Error> {
     std::thread::scope(|scope| {

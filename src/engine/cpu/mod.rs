@@ -1,1 +1,240 @@
-//! The CPU engine.
+//! The CPU engine: exact search in SIMD tiles, an f32 filter with proven bounds before f64 distances.
+//!
+//! A partition is packed once into [`panels`] in the filter's [`space`]; a [`task`] takes some queries past its panels
+//! with the loops of [`simd`], gives what passes its [`exact`] distance and keeps the [`nearest`]. The filter only ever
+//! drops what cannot be among the k nearest, so the result does not depend on centre, scale, instruction set, order,
+//! splits or threads. It starts no threads and lives in the pool it is given.
+
+mod exact;
+mod nearest;
+mod panels;
+mod queries;
+mod simd;
+mod space;
+mod task;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use rayon::prelude::*;
+
+use self::panels::Packed;
+use self::queries::Queries;
+use self::simd::Simd;
+use self::task::{QueryRows, Scratch, Search, Task, index, queries_per_task, scratch_bytes};
+use super::{Engine, EngineLimits, Exclude, Partition, Visit, VisitQueries};
+use crate::block::RowBlock;
+use crate::error::EngineError;
+use crate::metric::{EngineKind, Metric};
+use crate::topk::TopK;
+use crate::units::K;
+
+/// The environment variable that forces an instruction set.
+pub const SIMD_VARIABLE: &str = "ATLASKNN_SIMD";
+
+/// Tasks per thread that are worth having, so that none waits long for the last.
+const TASKS_PER_THREAD: usize = 4;
+/// Reference rows below which splitting costs more than it brings: each part begins without a good τ.
+const SPLIT_ROWS_MIN: usize = 4096;
+
+/// What a CPU engine is made of.
+#[derive(Clone, Debug)]
+pub struct CpuConfig {
+    /// The metric.
+    pub metric: Metric,
+    /// Where all the work is done.
+    pub pool: Arc<rayon::ThreadPool>,
+    /// `portable`, `avx2`, `avx512` or `neon`; `None` takes the environment variable `ATLASKNN_SIMD`, or else the best
+    /// this machine has.
+    pub simd: Option<String>,
+}
+
+/// Exact search on the CPU.
+///
+/// Distances are computed in f64 from the rows as given and rounded once, so every machine finds the same bytes. A zero
+/// vector has cosine distance 1 to everything, another zero vector and itself included.
+#[derive(Debug)]
+pub struct CpuEngine {
+    metric: Metric,
+    pool: Arc<rayon::ThreadPool>,
+    simd: Simd,
+    queries: Option<Queries>,
+    /// Packed partitions by key, for as long as somebody holds the partition.
+    packed: HashMap<u64, (Weak<Partition>, Arc<Packed>)>,
+    /// What the threads work in; never more than there are threads.
+    scratch: Mutex<Vec<Scratch>>,
+}
+
+impl CpuEngine {
+    /// An engine with nothing loaded.
+    ///
+    /// # Errors
+    /// [`EngineError::Simd`] when an instruction set is forced that does not exist or that this machine does not have.
+    pub fn new(config: CpuConfig) -> Result<Self, EngineError> {
+        let forced = config.simd.or_else(|| std::env::var(SIMD_VARIABLE).ok().filter(|name| !name.is_empty()));
+        let simd = Simd::choose(config.metric, forced.as_deref())?;
+        Ok(Self {
+            metric: config.metric,
+            pool: config.pool,
+            simd,
+            queries: None,
+            packed: HashMap::new(),
+            scratch: Mutex::new(Vec::new()),
+        })
+    }
+
+    /// The instruction set in use, for the manifest.
+    #[must_use]
+    pub fn simd(&self) -> &'static str {
+        self.simd.name
+    }
+
+    /// How many packed partitions are held; those the caller dropped are gone.
+    pub fn resident_partitions(&mut self) -> usize {
+        self.forget_dropped();
+        self.packed.len()
+    }
+
+    fn forget_dropped(&mut self) {
+        self.packed.retain(|_, (part, _)| part.strong_count() > 0);
+    }
+
+    fn packed(&mut self, part: &Arc<Partition>) -> Result<Arc<Packed>, EngineError> {
+        self.forget_dropped();
+        if let Some((_, packed)) = self.packed.get(&part.key()) {
+            return Ok(Arc::clone(packed));
+        }
+        let packed = self.pool.install(|| Packed::new(self.metric, &self.simd, part))?;
+        let packed = Arc::new(packed);
+        self.packed.insert(part.key(), (Arc::downgrade(part), Arc::clone(&packed)));
+        Ok(packed)
+    }
+
+    fn begun(&self, call: &'static str) -> Result<&Queries, EngineError> {
+        self.queries.as_ref().ok_or(EngineError::NotBegun { call })
+    }
+
+    /// Cuts visits into tasks: by queries, and by references as well where the queries are too few for all threads.
+    fn tasks<'a>(&self, queries: &Queries, visits: &'a [Visit]) -> Vec<Task<'a>> {
+        let size = queries_per_task(queries.block.dim(), &self.simd);
+        let wanted = TASKS_PER_THREAD * self.pool.current_num_threads();
+        let count = |visit: &Visit| match &visit.queries {
+            VisitQueries::All => queries.block.rows(),
+            VisitQueries::List(list) => list.len(),
+        };
+        let by_queries: usize = visits.iter().map(|visit| count(visit).div_ceil(size)).sum();
+        let parts = wanted.div_ceil(by_queries.max(1));
+        let mut tasks = Vec::with_capacity(by_queries);
+        for visit in visits {
+            let rows = index(visit.rows.start)..index(visit.rows.end);
+            let cut = split(rows, parts);
+            for first in (0..count(visit)).step_by(size) {
+                let end = (first + size).min(count(visit));
+                for rows in &cut {
+                    let queries = match &visit.queries {
+                        VisitQueries::All => QueryRows::Run(first..end),
+                        VisitQueries::List(list) => QueryRows::List(&list[first..end]),
+                    };
+                    tasks.push(Task { queries, rows: rows.clone() });
+                }
+            }
+        }
+        tasks
+    }
+}
+
+/// Cuts rows into at most so many runs, none of them small; no runs where there are no rows.
+fn split(rows: Range<usize>, parts: usize) -> Vec<Range<usize>> {
+    if rows.is_empty() {
+        return Vec::new();
+    }
+    let parts = parts.min(rows.len() / SPLIT_ROWS_MIN).max(1);
+    let step = rows.len().div_ceil(parts);
+    rows.clone().step_by(step).map(|start| start..(start + step).min(rows.end)).collect()
+}
+
+fn check_visits(queries: &Queries, part: &Partition, visits: &[Visit]) -> Result<(), EngineError> {
+    let (dim, rows) = (part.block.dim(), part.block.rows());
+    if dim != queries.block.dim() {
+        return Err(EngineError::Dim { queries: queries.block.dim(), references: dim });
+    }
+    for visit in visits {
+        if visit.rows.start > visit.rows.end || index(visit.rows.end) > rows {
+            let why = format!("rows {}..{} of a partition of {rows}", visit.rows.start, visit.rows.end);
+            return Err(EngineError::Shape { what: "the rows of a visit", why });
+        }
+        if let VisitQueries::List(list) = &visit.queries {
+            let in_order = list.windows(2).all(|pair| pair[0] < pair[1]);
+            if !in_order || list.last().is_some_and(|&last| index(last) >= queries.block.rows()) {
+                let why = format!("they must be ascending and below {}", queries.block.rows());
+                return Err(EngineError::Shape { what: "the queries of a visit", why });
+            }
+        }
+    }
+    Ok(())
+}
+
+impl Engine for CpuEngine {
+    fn limits(&self, dim: usize, k: K) -> EngineLimits {
+        let bytes = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+        let threads = self.pool.current_num_threads();
+        // A panel that is not full, and the centre, for a handful of partitions.
+        let per_partition = self.simd.rows * Packed::bytes_per_reference(self.metric, dim) + dim * size_of::<f64>();
+        EngineLimits {
+            kind: EngineKind::Cpu,
+            bytes_per_query: bytes(Queries::bytes_per_query(dim, k.get())),
+            bytes_per_reference: bytes(Packed::bytes_per_reference(self.metric, dim)),
+            bytes_fixed: bytes(threads * scratch_bytes(dim, k.get(), &self.simd) + 8 * per_partition + (64 << 10)),
+            partition_bytes_max: 1 << 30,
+            // Every pair costs a compare beside its dimensions.
+            pairs_per_second: self.simd.rate * threads as f64 / (dim + 6) as f64,
+        }
+    }
+
+    fn begin(&mut self, queries: &RowBlock, k: K, exclude: &Exclude) -> Result<(), EngineError> {
+        self.queries = None;
+        self.forget_dropped();
+        self.queries = Some(Queries::new(self.metric, queries, k, exclude)?);
+        Ok(())
+    }
+
+    fn visit(&mut self, part: &Arc<Partition>, visits: &[Visit]) -> Result<(), EngineError> {
+        check_visits(self.begun("visit")?, part, visits)?;
+        let packed = self.packed(part)?;
+        let queries = self.begun("visit")?;
+        let search = Search { metric: self.metric, simd: &self.simd, queries, part, packed: &packed };
+        let tasks = self.tasks(queries, visits);
+        self.pool.install(|| {
+            tasks.par_iter().with_max_len(1).for_each(|task| {
+                let held = |work: &Mutex<Vec<Scratch>>| work.lock().unwrap_or_else(PoisonError::into_inner).pop();
+                let mut scratch = held(&self.scratch).unwrap_or_default();
+                search.run(task, &mut scratch);
+                self.scratch.lock().unwrap_or_else(PoisonError::into_inner).push(scratch);
+            });
+        });
+        Ok(())
+    }
+
+    fn bounds(&mut self) -> Result<Vec<f32>, EngineError> {
+        let queries = self.begun("bounds")?;
+        Ok((0..queries.block.rows()).map(|row| queries.limit(row).0).collect())
+    }
+
+    fn finish(&mut self) -> Result<TopK, EngineError> {
+        let top = self.begun("finish")?.top();
+        self.queries = None;
+        self.forget_dropped();
+        Ok(top)
+    }
+
+    fn snapshot(&mut self) -> Result<TopK, EngineError> {
+        Ok(self.begun("snapshot")?.top())
+    }
+
+    fn restore(&mut self, top: &TopK) -> Result<(), EngineError> {
+        self.queries.as_mut().ok_or(EngineError::NotBegun { call: "restore" })?.restore(top)
+    }
+}

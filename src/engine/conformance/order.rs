@@ -1,0 +1,197 @@
+//! Splits, order and repetition must not show in a single byte.
+
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+
+use super::{Case, Subject, block, clustered, cut, k, noise, part_of, whole};
+use crate::block::{RowBlock, RowIds};
+use crate::engine::{Exclude, Partition, Visit, VisitQueries};
+use crate::metric::Metric;
+use crate::oracle::search::agrees;
+use crate::topk::TopK;
+use crate::units::K;
+
+/// Visits all partitions in the order given.
+fn find(subject: Subject<'_>, metric: Metric, queries: &RowBlock, k: K, parts: &[Arc<Partition>]) -> TopK {
+    let mut engine = (subject.make)(metric);
+    engine.begin(queries, k, &Exclude::Nothing).expect("begin");
+    for part in parts {
+        engine.visit(part, &[whole(part)]).expect("visit");
+    }
+    engine.finish().expect("finish")
+}
+
+/// Cuts `0..n` at these places.
+fn runs(n: usize, cuts: &[usize]) -> Vec<(usize, usize)> {
+    let mut ends: Vec<usize> = cuts.iter().map(|c| c % (n + 1)).chain([0, n]).collect();
+    ends.sort_unstable();
+    ends.windows(2).map(|w| (w[0], w[1])).collect()
+}
+
+pub(crate) fn splits_and_order_do_not_show(subject: Subject<'_>) {
+    let queries = block(0, 7, clustered(3, 60, 7, 4));
+    // Values on a coarse grid, so that many distances are equal.
+    let grid = clustered(4, 500, 7, 4).iter().map(|x| x.round()).collect();
+    let references = block(100, 7, grid);
+    let expected: Vec<TopK> =
+        Metric::ALL.iter().map(|&m| Case::new(m, &queries, &references, k(9)).check(subject, "one visit")).collect();
+    let cuts = || prop::collection::vec(0_usize..1000, 0..5);
+    let plan = (cuts(), cuts(), cuts(), any::<u64>(), 0..Metric::ALL.len());
+    let mut runner = TestRunner::new(Config { cases: 60, failure_persistence: None, ..Config::default() });
+    let outcome = runner.run(&plan, |(parts, ranges, lists, seed, metric)| {
+        let mut visits = Vec::new();
+        for (start, end) in runs(500, &parts) {
+            let part = Partition::new(part_of(&references, start, end));
+            for (a, b) in runs(end - start, &ranges) {
+                for (c, d) in runs(60, &lists) {
+                    let range = |a: usize, b: usize| u32::try_from(a).expect("few")..u32::try_from(b).expect("few");
+                    let queries = VisitQueries::List(range(c, d).collect());
+                    visits.push((Arc::clone(&part), Visit { rows: range(a, b), queries }));
+                }
+            }
+        }
+        // A shuffle that follows from the seed alone.
+        let mut keyed: Vec<_> = visits.into_iter().zip(noise(seed, 10_000)).collect();
+        keyed.sort_by(|a, b| a.1.total_cmp(&b.1));
+        let mut engine = (subject.make)(Metric::ALL[metric]);
+        engine.begin(&queries, k(9), &Exclude::Nothing).expect("begin");
+        for ((part, visit), _) in &keyed {
+            engine.visit(part, std::slice::from_ref(visit)).expect("visit");
+        }
+        prop_assert_eq!(engine.finish().expect("finish"), expected[metric].clone());
+        Ok(())
+    });
+    assert_eq!(outcome, Ok(()));
+}
+
+pub(crate) fn identical_rows_in_reverse_are_found_by_id(subject: Subject<'_>) {
+    let references = block(0, 6, [0.3, -1.7, 2.9, 0.01, 5.0, -3.3].repeat(10_000));
+    let queries = block(0, 6, noise(5, 6 * 20));
+    for metric in Metric::ALL {
+        let mut parts = cut(&references, 1234);
+        let forwards = find(subject, metric, &queries, k(15), &parts);
+        parts.reverse();
+        assert_eq!(find(subject, metric, &queries, k(15), &parts), forwards, "{metric}");
+        for query in 0..queries.rows() {
+            assert_eq!(forwards.row(query).0, (0..15).collect::<Vec<u64>>(), "{metric}");
+        }
+    }
+}
+
+pub(crate) fn ties_go_to_the_lower_id_whatever_the_order(subject: Subject<'_>) {
+    // Every row is there five times, under ids that are not in the order of the rows.
+    let rows = clustered(6, 100, 8, 3);
+    let ids: Vec<u64> = (0..500_u64).map(|i| (i * 137) % 500 + 10).collect();
+    let references = RowBlock::new(RowIds::List(ids.clone()), 8, rows.repeat(5)).expect("a block");
+    let queries = block(0, 8, rows[..8 * 10].to_vec());
+    for metric in Metric::ALL {
+        let found = Case::new(metric, &queries, &references, k(5)).check(subject, "five of each");
+        for query in 0..queries.rows() {
+            // Another row may have the larger inner product.
+            if metric != Metric::InnerProduct {
+                let mut twins: Vec<u64> = (0..5).map(|copy| ids[copy * 100 + query]).collect();
+                twins.sort_unstable();
+                assert_eq!(found.row(query).0, twins, "{metric}, query {query}");
+            }
+        }
+        let mut parts = cut(&references, 77);
+        parts.reverse();
+        assert_eq!(find(subject, metric, &queries, k(5), &parts), found, "{metric}");
+    }
+}
+
+pub(crate) fn rows_visited_twice_count_once(subject: Subject<'_>) {
+    let queries = block(0, 5, clustered(7, 70, 5, 3));
+    let references = block(0, 5, clustered(8, 300, 5, 3));
+    for metric in Metric::ALL {
+        let part = Partition::new(references.clone());
+        let expected = find(subject, metric, &queries, k(20), std::slice::from_ref(&part));
+        let mut engine = (subject.make)(metric);
+        engine.begin(&queries, k(20), &Exclude::Nothing).expect("begin");
+        let half = Visit { rows: 100..250, queries: VisitQueries::All };
+        engine.visit(&part, &[half.clone(), whole(&part), half]).expect("visit");
+        engine.visit(&Partition::new(references.clone()), &[whole(&part)]).expect("visit");
+        assert_eq!(engine.finish().expect("finish"), expected, "{metric}");
+    }
+}
+
+pub(crate) fn lists_of_queries_and_row_ranges_are_kept_to(subject: Subject<'_>) {
+    let queries = block(0, 6, clustered(9, 90, 6, 3));
+    let references = block(0, 6, clustered(10, 400, 6, 3));
+    let part = Partition::new(references.clone());
+    for metric in Metric::ALL {
+        let mut engine = (subject.make)(metric);
+        engine.begin(&queries, k(12), &Exclude::Nothing).expect("begin");
+        let odd = VisitQueries::List((0..90).filter(|q| q % 2 == 1).collect());
+        let visits = [
+            Visit { rows: 33..41, queries: odd },
+            Visit { rows: 200..317, queries: VisitQueries::All },
+            Visit { rows: 0..400, queries: VisitQueries::List(vec![]) },
+            Visit { rows: 50..50, queries: VisitQueries::All },
+        ];
+        engine.visit(&part, &visits).expect("visit");
+        let found = engine.finish().expect("finish");
+        let truth = crate::oracle::search::search(metric, &queries, &references, |q, r| {
+            (200..317).contains(&r) || q % 2 == 1 && (33..41).contains(&r)
+        });
+        assert_eq!(agrees(&found, &truth, subject.kind), Ok(()), "{metric}");
+    }
+}
+
+pub(crate) fn a_restored_search_ends_as_if_it_had_not_stopped(subject: Subject<'_>) {
+    let queries = block(0, 6, clustered(11, 70, 6, 3));
+    let references = block(0, 6, clustered(12, 600, 6, 3));
+    for metric in Metric::ALL {
+        let parts = cut(&references, 150);
+        let expected = find(subject, metric, &queries, k(8), &parts);
+        let mut first = (subject.make)(metric);
+        first.begin(&queries, k(8), &Exclude::Nothing).expect("begin");
+        first.visit(&parts[2], &[whole(&parts[2])]).expect("visit");
+        first.visit(&parts[0], &[whole(&parts[0])]).expect("visit");
+        let saved = first.snapshot().expect("snapshot");
+        first.visit(&parts[1], &[whole(&parts[1])]).expect("the queries stayed");
+        let mut second = (subject.make)(metric);
+        second.begin(&queries, k(8), &Exclude::Nothing).expect("begin");
+        second.restore(&saved).expect("restore");
+        // Part 0 is visited again: a run that died may not know that it had been.
+        for part in [&parts[0], &parts[3], &parts[1]] {
+            second.visit(part, &[whole(part)]).expect("visit");
+        }
+        assert_eq!(second.finish().expect("finish"), expected, "{metric}");
+        first.restore(&saved).expect("restore");
+        assert_eq!(first.finish().expect("finish"), saved, "{metric}: restoring replaces what was found");
+    }
+}
+
+pub(crate) fn bounds_are_the_last_column(subject: Subject<'_>) {
+    let queries = block(0, 6, clustered(13, 70, 6, 3));
+    let references = block(0, 6, clustered(14, 40, 6, 3));
+    for metric in Metric::ALL {
+        let mut engine = (subject.make)(metric);
+        engine.begin(&queries, k(30), &Exclude::Nothing).expect("begin");
+        for part in cut(&references, 20) {
+            engine.visit(&part, &[whole(&part)]).expect("visit");
+            let (bounds, top) = (engine.bounds().expect("bounds"), engine.snapshot().expect("snapshot"));
+            let last: Vec<f32> = (0..70).map(|query| top.row(query).1[29]).collect();
+            assert_eq!(bounds, last, "{metric}");
+        }
+        assert!(engine.bounds().expect("bounds").iter().all(|bound| bound.is_finite()));
+    }
+}
+
+pub(crate) fn begin_forgets_what_was_before(subject: Subject<'_>) {
+    let references = block(0, 6, clustered(15, 200, 6, 3));
+    let part = Partition::new(references.clone());
+    let mut engine = (subject.make)(Metric::Euclidean);
+    for (queries, k) in [(130, k(30)), (3, k(2)), (70, k(256))] {
+        let queries = block(0, 6, clustered(16, queries, 6, 3));
+        engine.begin(&queries, k, &Exclude::OwnRow).expect("begin");
+        engine.visit(&part, &[whole(&part)]).expect("visit");
+        engine.begin(&queries, k, &Exclude::Nothing).expect("begin");
+        engine.visit(&part, &[whole(&part)]).expect("visit");
+        let expected = Case::new(Metric::Euclidean, &queries, &references, k).check(subject, "alone");
+        assert_eq!(engine.finish().expect("finish"), expected);
+    }
+}

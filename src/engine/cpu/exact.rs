@@ -1,0 +1,122 @@
+//! The exact form of each metric: in f64, from the rows as they were given, in one fixed order of summation.
+//!
+//! Sums run in 8 lanes that end in a tree, with multiplication and addition rounded apart, so every instruction set
+//! gives the same bytes. The bodies are inlined into [`super::simd`], which compiles them once per instruction set.
+
+// The sums must end up inside the functions of `simd` that are compiled for an instruction set.
+#![allow(clippy::inline_always)]
+
+use crate::error::EngineError;
+use crate::metric::Metric;
+
+/// What turns a row into the direction that cosine and correlation compare: (x − mean) · inverse.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Norm {
+    pub mean: f64,
+    /// 1 / ‖x − mean‖, or 0 for a zero vector, whose cosine distance is 1 to everything.
+    pub inverse: f64,
+}
+
+impl Norm {
+    /// Leaves a row as it is.
+    pub const IDENTITY: Self = Self { mean: 0.0, inverse: 1.0 };
+
+    /// The norm of a row under this metric; `None` for a constant row under correlation.
+    pub fn of(metric: Metric, row: &[f32]) -> Option<Self> {
+        let mean = match metric {
+            Metric::Cosine => 0.0,
+            Metric::Correlation if row.iter().all(|&x| x == row[0]) => return None,
+            Metric::Correlation => lane_sum(row, row, |x, _| x) / row.len() as f64,
+            _ => return Some(Self::IDENTITY),
+        };
+        let norm = lane_sum(row, row, |x, _| (x - mean) * (x - mean)).sqrt();
+        Some(Self { mean, inverse: if norm == 0.0 { 0.0 } else { 1.0 / norm } })
+    }
+
+    /// The same, with the row's side and id in the error.
+    pub fn checked(metric: Metric, row: &[f32], side: &'static str, id: u64) -> Result<Self, EngineError> {
+        Self::of(metric, row).ok_or(EngineError::ConstantRow { side, row: id })
+    }
+
+    pub fn is_zero_vector(self) -> bool {
+        self.inverse == 0.0
+    }
+}
+
+/// Whether the metric compares directions, so that rows are normalised first.
+pub(super) fn is_directional(metric: Metric) -> bool {
+    matches!(metric, Metric::Cosine | Metric::Correlation)
+}
+
+/// Σ term(q, r) in 8 lanes.
+#[inline(always)]
+pub(super) fn lane_sum(q: &[f32], r: &[f32], term: impl Fn(f64, f64) -> f64) -> f64 {
+    let mut lanes = [0.0_f64; 8];
+    let (q_chunks, r_chunks) = (q.chunks_exact(8), r.chunks_exact(8));
+    let (q_rest, r_rest) = (q_chunks.remainder(), r_chunks.remainder());
+    for (q, r) in q_chunks.zip(r_chunks) {
+        for (lane, (&q, &r)) in lanes.iter_mut().zip(q.iter().zip(r)) {
+            *lane += term(f64::from(q), f64::from(r));
+        }
+    }
+    for (lane, (&q, &r)) in lanes.iter_mut().zip(q_rest.iter().zip(r_rest)) {
+        *lane += term(f64::from(q), f64::from(r));
+    }
+    let [a, b, c, d, e, f, g, h] = lanes;
+    ((a + b) + (c + d)) + ((e + f) + (g + h))
+}
+
+/// Σ(q−r)²
+#[inline(always)]
+pub(super) fn squares(q: &[f32], r: &[f32], _: Norm, _: Norm) -> f64 {
+    lane_sum(q, r, |q, r| (q - r) * (q - r))
+}
+
+/// Σ(q̂−r̂)²
+#[inline(always)]
+pub(super) fn unit_squares(q: &[f32], r: &[f32], norm_q: Norm, norm_r: Norm) -> f64 {
+    lane_sum(q, r, |q, r| {
+        let difference = (q - norm_q.mean) * norm_q.inverse - (r - norm_r.mean) * norm_r.inverse;
+        difference * difference
+    })
+}
+
+/// q·r
+#[inline(always)]
+pub(super) fn product(q: &[f32], r: &[f32], _: Norm, _: Norm) -> f64 {
+    lane_sum(q, r, |q, r| q * r)
+}
+
+/// Σ|q−r|
+#[inline(always)]
+pub(super) fn absolute(q: &[f32], r: &[f32], _: Norm, _: Norm) -> f64 {
+    lane_sum(q, r, |q, r| (q - r).abs())
+}
+
+/// max|q−r|
+#[inline(always)]
+pub(super) fn largest(q: &[f32], r: &[f32], _: Norm, _: Norm) -> f64 {
+    // The largest of f32 values widened is exact, so its order does not matter.
+    q.iter().zip(r).map(|(&q, &r)| (f64::from(q) - f64::from(r)).abs()).fold(0.0, f64::max)
+}
+
+/// The distance that is written, from the sum its metric is made of.
+#[inline]
+pub(super) fn distance(metric: Metric, sum: f64, norm_q: Norm, norm_r: Norm) -> f32 {
+    let value = match metric {
+        Metric::Euclidean => sum.sqrt(),
+        Metric::SqEuclidean | Metric::Manhattan | Metric::Chebyshev => sum,
+        Metric::InnerProduct => -sum,
+        Metric::Cosine | Metric::Correlation if norm_q.is_zero_vector() || norm_r.is_zero_vector() => 1.0,
+        Metric::Cosine | Metric::Correlation => 0.5 * sum,
+    };
+    // Adding 0 makes −0 into 0.
+    round(value) + 0.0
+}
+
+/// The nearest f32: the one rounding of an exact distance.
+#[allow(clippy::cast_possible_truncation)]
+#[inline]
+pub(super) fn round(value: f64) -> f32 {
+    value as f32
+}
