@@ -176,6 +176,26 @@ pub enum StoreError {
         /// The folder.
         path: PathBuf,
     },
+    /// A float64 that float32 cannot hold.
+    #[error("{array} holds {value} at row {row}, column {column}, which is too large for float32; scale the data down")]
+    TooLarge {
+        /// The array, with its store.
+        array: String,
+        /// The row.
+        row: u64,
+        /// The column.
+        column: u64,
+        /// The value.
+        value: f64,
+    },
+    /// A row without a direction once its mean is taken off.
+    #[error("{array}: row {row} is constant, so its correlation is not defined; remove it or use another metric")]
+    ConstantRow {
+        /// The array, with its store.
+        array: String,
+        /// The row.
+        row: u64,
+    },
 }
 
 fn nearest(near: &[String]) -> String {

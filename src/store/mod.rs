@@ -1,9 +1,26 @@
 //! Bytes: the only code that opens files. Rows come in through [`Source`], by range, into the caller's buffer.
 
+pub mod anndata;
+pub mod columns;
+pub mod concatenated;
+pub mod conformance;
+mod convert;
+pub mod counted;
+pub mod describe;
+pub mod disk;
 pub mod folder;
+pub mod memory;
 pub mod neighbours;
+pub mod node;
+pub mod npy;
+pub mod open;
+pub mod prepared;
 pub mod results;
 pub mod unpack;
+pub mod zarr;
+
+#[cfg(test)]
+mod testing;
 
 use std::fmt::Debug;
 use std::ops::Range;
@@ -98,8 +115,11 @@ pub trait Source: Send + Sync + Debug {
     fn chunk_rows(&self) -> u64;
     /// Bytes on disk of the whole array, estimated from a sample of its chunks.
     fn stored_bytes(&self) -> u64;
-    /// Most bytes that one `read` holds beyond the caller's buffer.
+    /// Most bytes that one `read` holds beyond the caller's buffer, what the source keeps for the next one included.
     fn scratch_bytes(&self) -> u64;
+
+    /// Frees what is kept for the next read, for a source that will not be read for a while.
+    fn release(&self) {}
 
     /// Reads the rows of these ranges, one after the other, into `out` (`Σ range length × dim`), as float32.
     ///
@@ -124,4 +144,22 @@ pub trait Source: Send + Sync + Debug {
 #[must_use]
 pub fn process_status() -> Option<String> {
     std::fs::read_to_string("/proc/self/status").ok()
+}
+
+/// Checks a read before it begins.
+///
+/// # Panics
+/// When the caller's buffer is not as long as the ranges ask for.
+fn check_ranges(source: &dyn Source, ranges: &[Range<u64>], len: usize) -> Result<(), StoreError> {
+    let (rows, dim) = (source.rows(), source.dim());
+    let mut wanted = 0_u64;
+    for range in ranges {
+        if range.start > range.end || range.end > rows {
+            let (start, end) = (range.start, range.end);
+            return Err(StoreError::OutOfRange { array: source.name().to_owned(), rows, start, end });
+        }
+        wanted = wanted.saturating_add(range.end - range.start);
+    }
+    assert_eq!(wanted.checked_mul(dim as u64), Some(len as u64), "the buffer is rows × dim");
+    Ok(())
 }

@@ -1,0 +1,344 @@
+//! A zarr array of either format as chunks that are read and decoded one by one. With `disk.rs`, the only code that
+//! calls zarrs.
+//!
+//! Chunks of a shard are fetched by the shard's index and decoded whole by their own codecs, not by zarrs' partial
+//! decoders: those skip the crc32c of a chunk.
+
+mod element;
+mod rows;
+mod shards;
+mod vector;
+
+#[cfg(test)]
+mod rows_tests;
+#[cfg(test)]
+mod vector_tests;
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use zarrs::array::codec::ShardingCodecConfiguration;
+use zarrs::array::{
+    Array, ArrayBytes, ArrayMetadata, ArrayToBytesCodecTraits, ChunkShape, CodecChain, CodecError, CodecOptions,
+};
+
+use crate::error::StoreError;
+use crate::store::disk::Disk;
+use crate::store::node::{Node, NodeKind, numbers};
+
+pub use element::Element;
+pub use rows::ZarrSource;
+use shards::Shards;
+pub use vector::ZarrVector;
+
+/// Chunk files looked at for sizes and times.
+const SAMPLED_FILES: u64 = 64;
+
+/// An array, open for reading.
+#[derive(Debug)]
+pub struct ZarrArray {
+    name: String,
+    disk: Arc<Disk>,
+    node: Node,
+    element: Element,
+    shape: Vec<u64>,
+    /// Shape of what is in one file: a shard, or a chunk of an array without shards.
+    file: Vec<u64>,
+    /// Shape of what is decoded together.
+    chunk: Vec<u64>,
+    array: Array<Disk>,
+    codecs: Arc<CodecChain>,
+    codec_names: Vec<String>,
+    chunk_shape: ChunkShape,
+    shards: Option<Shards>,
+}
+
+/// A decoded chunk: always of the full chunk shape, row-major, in the machine's byte order.
+#[derive(Debug)]
+pub(crate) enum Chunk {
+    /// Never written: every element is this one.
+    Fill(Vec<u8>),
+    /// Elements of a fixed size.
+    Fixed(Vec<u8>),
+    /// Texts, and where each begins and ends.
+    Text(Vec<u8>, Vec<usize>),
+}
+
+impl ZarrArray {
+    /// The array at `path` of a store, to be read by at most `readers` threads at once: for each, the indexes of the
+    /// shards that lie beside each other are kept in memory.
+    ///
+    /// # Errors
+    /// No such array, a group, codecs or a chunk grid that are not supported.
+    pub fn open(disk: &Arc<Disk>, path: &str, readers: usize) -> Result<Self, StoreError> {
+        let node = Node::required(disk, path)?;
+        let name = node.name(disk);
+        if node.kind == NodeKind::Group {
+            let found = match node.encoding() {
+                "" => "a group".to_owned(),
+                encoding => format!("a group ({encoding})"),
+            };
+            return Err(StoreError::WrongKind { array: name, found, expected: "an array is needed".to_owned() });
+        }
+        let unreadable = |why: String| StoreError::Zarr { array: name.clone(), why };
+        let element = Element::of(&node);
+        let shape = node.shape();
+        let file = file_shape(&node).ok_or_else(|| unreadable("its chunks are not a regular grid".to_owned()))?;
+        if file.len() != shape.len() || file.contains(&0) {
+            return Err(unreadable(format!("chunks of {file:?} do not fit its shape {shape:?}")));
+        }
+        let array = Array::open(Arc::clone(disk), &format!("/{path}")).map_err(|e| unreadable(e.to_string()))?;
+        let (codecs, chunk_shape, shards) = if let Some(configuration) = sharding(&array) {
+            let beside = shape.iter().zip(&file).skip(1).map(|(n, per)| n.div_ceil(*per)).product::<u64>();
+            let keep_shards = usize::try_from(beside).unwrap_or(usize::MAX).saturating_mul(readers + 1);
+            let (shards, inside) = Shards::new(&configuration, &file, keep_shards).map_err(unreadable)?;
+            (Arc::new(inside.codecs), inside.chunk, Some(shards))
+        } else {
+            let nonzero = |&n: &u64| n.try_into().map_err(|_| unreadable("an empty chunk".to_owned()));
+            (array.codecs(), file.iter().map(nonzero).collect::<Result<_, _>>()?, None)
+        };
+        let chunk = chunk_shape.iter().map(|n| n.get()).collect();
+        let (disk, codec_names) = (Arc::clone(disk), codec_names(&node));
+        Ok(Self { name, disk, node, element, shape, file, chunk, array, codecs, codec_names, chunk_shape, shards })
+    }
+
+    /// The array with its store.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its path and attributes.
+    #[must_use]
+    pub fn node(&self) -> &Node {
+        &self.node
+    }
+
+    /// The type of its elements.
+    #[must_use]
+    pub fn element(&self) -> &Element {
+        &self.element
+    }
+
+    /// Its shape.
+    #[must_use]
+    pub fn shape(&self) -> &[u64] {
+        &self.shape
+    }
+
+    /// The shape of what is decoded together.
+    #[must_use]
+    pub fn chunk_shape(&self) -> &[u64] {
+        &self.chunk
+    }
+
+    /// The shape of a shard, if the array has shards.
+    #[must_use]
+    pub fn shard_shape(&self) -> Option<&[u64]> {
+        self.shards.as_ref().map(|_| self.file.as_slice())
+    }
+
+    /// Names of the codecs of a chunk, in the order they were applied.
+    #[must_use]
+    pub fn codec_names(&self) -> &[String] {
+        &self.codec_names
+    }
+
+    /// Bytes that decoding one chunk takes at most, what comes out and the kept shard indexes not counted.
+    pub(crate) fn decode_bytes(&self) -> u64 {
+        let decoded = self.chunk_bytes();
+        // Nothing is stored much larger than it is. A checksum copies what it checks, and a codec that works on
+        // elements copies what it turns round; gzip grows its buffer as it goes.
+        let encoded = decoded + decoded / 8 + 4096;
+        let has = |name: &str| self.codec_names.iter().any(|n| n == name);
+        let checked = if has("crc32c") { encoded } else { 0 };
+        let turned = if has("transpose") || has("order F") || has("gzip") { decoded } else { 0 };
+        encoded + checked + turned
+    }
+
+    /// Bytes of one decoded chunk; an estimate for texts.
+    pub(crate) fn chunk_bytes(&self) -> u64 {
+        let element = self.element.bytes().map_or(48, |bytes| bytes as u64);
+        self.chunk.iter().fold(element, |bytes, n| bytes.saturating_mul(*n))
+    }
+
+    /// Bytes that the kept shard indexes take at most.
+    pub(crate) fn kept_index_bytes(&self) -> u64 {
+        self.shards.as_ref().map_or(0, Shards::kept_bytes)
+    }
+
+    /// Forgets the kept shard indexes.
+    pub(crate) fn release(&self) {
+        if let Some(shards) = &self.shards {
+            shards.release();
+        }
+    }
+
+    /// Shards along an axis, or chunks of an array without.
+    pub(crate) fn files_along(&self, axis: usize) -> u64 {
+        self.shape[axis].div_ceil(self.file[axis])
+    }
+
+    /// Reads and decodes the chunk at this place of the grid of chunks.
+    pub(crate) fn chunk(&self, at: &[u64]) -> Result<Chunk, StoreError> {
+        let Some((key, encoded)) = self.encoded(at)? else {
+            return Ok(Chunk::Fill(self.array.fill_value().as_ne_bytes().to_vec()));
+        };
+        let damaged = |why: String| self.damaged(&key, &why);
+        self.check_zstd(&encoded).map_err(damaged)?;
+        let options = CodecOptions::default().with_concurrent_target(1);
+        let (data_type, fill) = (self.array.data_type(), self.array.fill_value());
+        let decoded =
+            self.codecs.decode(encoded.into(), &self.chunk_shape, data_type, fill, &options).map_err(|e| match e {
+                CodecError::InvalidChecksum => damaged("its checksum differs".to_owned()),
+                other => damaged(other.to_string()),
+            })?;
+        match decoded {
+            ArrayBytes::Fixed(bytes) => Ok(Chunk::Fixed(bytes.into_owned())),
+            ArrayBytes::Variable(texts) => {
+                let (bytes, offsets) = texts.into_parts();
+                Ok(Chunk::Text(bytes.into_owned(), offsets.to_vec()))
+            }
+            ArrayBytes::Optional(_) => Err(damaged("optional elements are not supported".to_owned())),
+        }
+    }
+
+    fn damaged(&self, key: &str, why: &str) -> StoreError {
+        StoreError::Damaged { array: self.name.clone(), why: format!("a chunk of {key} does not decode: {why}") }
+    }
+
+    /// The key of its file and the encoded bytes of a chunk, or `None` when it was never written.
+    fn encoded(&self, at: &[u64]) -> Result<Option<(String, Vec<u8>)>, StoreError> {
+        let Some(shards) = &self.shards else {
+            let key = self.array.chunk_key(at).as_str().to_owned();
+            return Ok(self.disk.read(&key)?.map(|bytes| (key, bytes)));
+        };
+        let shard: Vec<u64> = at.iter().zip(&shards.per_shard).map(|(at, per)| at / per).collect();
+        let inside: Vec<u64> = at.iter().zip(&shards.per_shard).map(|(at, per)| at % per).collect();
+        let key = self.array.chunk_key(&shard).as_str().to_owned();
+        let of_array = |e: StoreError| match e {
+            StoreError::Damaged { why, .. } => self.damaged(&key, &why),
+            other => other,
+        };
+        let Some((offset, len)) = shards.place(&self.disk, &key, &inside).map_err(of_array)? else { return Ok(None) };
+        let bytes = self.disk.read_range(&key, offset, len).map_err(of_array)?;
+        Ok(bytes.map(|bytes| (key, bytes)))
+    }
+
+    /// Refuses a zstd frame that says it holds far more than a chunk: zstd would allocate what a damaged header says.
+    fn check_zstd(&self, encoded: &[u8]) -> Result<(), String> {
+        let says = if self.codec_names.last().is_some_and(|n| n == "zstd") { zstd_content(encoded) } else { None };
+        let limit = self.chunk_bytes().saturating_mul(4).saturating_add(1 << 20);
+        match (says, self.element.bytes()) {
+            (Some(says), Some(_)) if says > limit => Err(format!("its zstd frame says it holds {says} bytes")),
+            _ => Ok(()),
+        }
+    }
+
+    /// Keys of up to [`SAMPLED_FILES`] chunk files spread evenly over the array, and how many files it may have.
+    fn sampled_keys(&self) -> (Vec<String>, u64) {
+        let counts: Vec<u64> = (0..self.shape.len()).map(|axis| self.files_along(axis)).collect();
+        let files = counts.iter().fold(1, |all: u64, n| all.saturating_mul(*n));
+        let samples = files.min(SAMPLED_FILES);
+        let key = |sample: u64| {
+            let last = u128::from(samples.max(2) - 1);
+            let mut place =
+                u64::try_from(u128::from(sample) * u128::from(files - 1) / last).unwrap_or(files.saturating_sub(1));
+            let mut at = vec![0; counts.len()];
+            for axis in (0..counts.len()).rev() {
+                at[axis] = place % counts[axis];
+                place /= counts[axis];
+            }
+            self.array.chunk_key(&at).as_str().to_owned()
+        };
+        ((0..samples).map(key).collect(), files)
+    }
+
+    /// Bytes on disk, from a sample of the chunk files.
+    ///
+    /// # Errors
+    /// Any I/O error.
+    pub fn stored_bytes(&self) -> Result<u64, StoreError> {
+        let (keys, files) = self.sampled_keys();
+        let mut bytes = 0_u128;
+        for key in &keys {
+            bytes += u128::from(self.disk.stat(key)?.map_or(0, |stat| stat.bytes));
+        }
+        let sampled = u128::from((keys.len() as u64).max(1));
+        Ok(u64::try_from(bytes * u128::from(files) / sampled).unwrap_or(u64::MAX))
+    }
+
+    /// Metadata, and sizes and times of a sample of the chunk files.
+    ///
+    /// # Errors
+    /// Any I/O error.
+    pub fn fingerprint(&self) -> Result<Value, StoreError> {
+        let mut files = Vec::new();
+        for key in self.sampled_keys().0 {
+            let stat = self.disk.stat(&key)?;
+            files.push(json!([key, stat.map(|s| s.bytes), stat.map(|s| s.modified_ns)]));
+        }
+        Ok(json!({ "path": self.node.path, "metadata": self.node.metadata, "files": files }))
+    }
+}
+
+/// The shape of what is in one file, or `None` when the chunks are not a regular grid.
+pub(crate) fn file_shape(node: &Node) -> Option<Vec<u64>> {
+    if node.zarr_format == 2 {
+        return Some(numbers(node.metadata.get("chunks")));
+    }
+    let grid = node.metadata.get("chunk_grid")?;
+    let regular = grid.get("name").and_then(Value::as_str) == Some("regular");
+    regular.then(|| numbers(grid.get("configuration").and_then(|c| c.get("chunk_shape"))))
+}
+
+/// The sharding codec's configuration where it is the only codec; with others before or after it a shard is decoded whole.
+fn sharding(array: &Array<Disk>) -> Option<ShardingCodecConfiguration> {
+    let ArrayMetadata::V3(metadata) = array.metadata() else { return None };
+    match metadata.codecs.as_slice() {
+        [codec] if codec.name() == "sharding_indexed" => codec.to_typed_configuration().ok(),
+        _ => None,
+    }
+}
+
+fn codec_names(node: &Node) -> Vec<String> {
+    let named = |codecs: Option<&Value>, key: &str| -> Vec<String> {
+        let codecs = codecs.and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        codecs.iter().filter_map(|c| c.get(key).and_then(Value::as_str).or(c.as_str())).map(str::to_owned).collect()
+    };
+    let metadata = &node.metadata;
+    if node.zarr_format == 2 {
+        let mut names = named(metadata.get("filters"), "id");
+        names.extend(metadata.get("compressor").and_then(|c| c.get("id")).and_then(Value::as_str).map(str::to_owned));
+        if metadata.get("order").and_then(Value::as_str) == Some("F") {
+            names.insert(0, "order F".to_owned());
+        }
+        return names;
+    }
+    let outer = metadata.get("codecs").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    match outer {
+        [one] if one.get("name").and_then(Value::as_str) == Some("sharding_indexed") => {
+            named(one.get("configuration").and_then(|c| c.get("codecs")), "name")
+        }
+        _ => named(metadata.get("codecs"), "name"),
+    }
+}
+
+/// The content size that a zstd frame's header gives (RFC 8878, 3.1.1.1).
+fn zstd_content(frame: &[u8]) -> Option<u64> {
+    let (magic, rest) = frame.split_first_chunk::<4>()?;
+    let (&descriptor, rest) = rest.split_first()?;
+    if u32::from_le_bytes(*magic) != 0xFD2F_B528 {
+        return None;
+    }
+    let single_segment = descriptor & 0x20 != 0;
+    let dictionary = [0, 1, 2, 4][usize::from(descriptor & 3)];
+    let size = rest.get(usize::from(!single_segment) + dictionary..)?;
+    match descriptor >> 6 {
+        0 if single_segment => size.first().map(|&n| u64::from(n)),
+        0 => None,
+        1 => size.first_chunk().map(|n| u64::from(u16::from_le_bytes(*n)) + 256),
+        2 => size.first_chunk().map(|n| u64::from(u32::from_le_bytes(*n))),
+        _ => size.first_chunk().map(|n| u64::from_le_bytes(*n)),
+    }
+}
