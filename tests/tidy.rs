@@ -243,6 +243,18 @@ fn a_shader_without_a_twin_or_off_the_table_is_seen() {
 }
 
 #[test]
+fn the_map_has_every_file() {
+    none(&texts::check_map(&project(), &read("ARCHITECTURE.md")));
+}
+
+#[test]
+fn a_file_off_the_map_is_seen() {
+    let tree = files(&[("src/a.rs", ""), ("src/b/c.rs", ""), ("src/b/c_tests.rs", ""), ("tests/d.rs", "")]);
+    let map = "## Words\n`b/c.rs`\n## Map\n- `a.rs`: a.\n- `b/e.rs`, `tests.rs`: gone\n## Next\n`b/c.rs`";
+    only(&texts::check_map(&tree, map), &["src/b/c.rs: has no line", "src/b/e.rs: is in the map"]);
+}
+
+#[test]
 fn code_is_told_from_comments_and_strings() {
     let text = "a // b\nc /* d /* e */ f */ g\n\"h \\\" i\" j r#\"k \" l\"# m 'n' '\\'' 'o b\"p\" '{' q";
     let source = Source::new("src/a.rs", text);

@@ -1,5 +1,6 @@
 """Stores as other tools wrote them (tests/fixtures/anndata_layouts) read equal to what was put in."""
 
+import json
 import shutil
 
 import formulas
@@ -17,7 +18,11 @@ QUERIES = 150
 
 @pytest.fixture(scope="module")
 def expected():
-    return np.load(FIXTURES / "expected.npz")
+    """What was put in: embeddings, and columns of obs."""
+    folder = FIXTURES / "expected"
+    columns = json.loads((folder / "columns.json").read_text(encoding="utf-8"))
+    arrays = {path.stem: np.load(path) for path in folder.glob("*.npy")}
+    return arrays | {key: np.array(values) for key, values in columns.items()}
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ KERNELS = ["gauss", "scarches", "inverse_distance", "equal"]
 
 @pytest.fixture(scope="module")
 def mapped(atlasknn, stores, tmp_path_factory):
-    """Everything a mapping can write, for every format of the inputs: (query, reference, path, what it said)."""
+    """Everything a mapping can write, for every format of the inputs: (query, reference, output, what it said)."""
     (query, reference), (query_path, reference_path) = stores
     out = tmp_path_factory.mktemp("mapped") / "out.zarr"
     said = atlasknn(
@@ -24,7 +24,7 @@ def mapped(atlasknn, stores, tmp_path_factory):
     return query, reference, out, said
 
 
-@pytest.fixture(params=OPENERS)
+@pytest.fixture(scope="module", params=OPENERS)
 def opened(request, mapped):
     """(query, reference, output) with the output opened in one of the ways."""
     query, reference, path, _ = mapped
@@ -112,11 +112,10 @@ def test_the_output_verifies(atlasknn, mapped):
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_every_kernel_maps_the_same_neighbours_again(atlasknn, mapped, kernel, tmp_path):
+def test_every_kernel_maps_the_same_neighbours_again(atlasknn, stores, mapped, kernel, tmp_path):
+    _, (_, reference_path) = stores
     _, reference, neighbours, _ = mapped
     out = tmp_path / "out.zarr"
-    reference_path = neighbours.parent / "reference.zarr"
-    reference.write_zarr(reference_path)
     words = ["--kernel", kernel, "--label", "cell_type", "--value", "score", "--matrix"]
     atlasknn("transfer", neighbours, reference_path, "-o", out, *words)
     found, earlier = OPENERS["read_zarr"](out), OPENERS["read_zarr"](neighbours)

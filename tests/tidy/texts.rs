@@ -1,4 +1,4 @@
-//! What may not stay in the project, tests that claim nothing, and shaders without a twin.
+//! What may not stay in the project, tests that claim nothing, shaders without a twin, and the map of the project.
 
 use std::collections::BTreeSet;
 
@@ -95,5 +95,19 @@ pub fn check_shaders(sources: &[Source], table: &str) -> Vec<String> {
             wrong.push(format!("{}: is not in the table of shaders/README.md", source.path));
         }
     }
+    wrong
+}
+
+/// Files of `src` that the map in ARCHITECTURE.md leaves out, and files it names that are not there.
+pub fn check_map(sources: &[Source], architecture: &str) -> Vec<String> {
+    let map = architecture.split("## Map").nth(1).unwrap_or_default().split("\n## ").next().unwrap_or_default();
+    let named: BTreeSet<&str> = map.split('`').skip(1).step_by(2).filter(|name| name.ends_with(".rs")).collect();
+    let beside = |path: &str| path.ends_with("tests.rs");
+    let there: BTreeSet<&str> = sources.iter().filter_map(|source| source.path.strip_prefix("src/")).collect();
+    let missing = there.iter().filter(|path| !named.contains(**path) && !beside(path));
+    let mut wrong: Vec<String> =
+        missing.map(|path| format!("src/{path}: has no line in the map of ARCHITECTURE.md")).collect();
+    let gone = named.iter().filter(|path| path.contains('/') && !there.contains(**path));
+    wrong.extend(gone.map(|path| format!("src/{path}: is in the map of ARCHITECTURE.md and is not there")));
     wrong
 }
