@@ -1,4 +1,5 @@
 //! Every example runs without arguments and ends well; each asserts what it shows.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
