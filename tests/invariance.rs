@@ -57,7 +57,7 @@ fn budgets_and_threads_do_not_change_a_byte() {
 
 #[test]
 fn both_loop_orders_give_the_same_bytes() {
-    let files = files(3_000, 200_000);
+    let files = files(3_000, 1_000_000);
     let order = |request: &SearchRequest| {
         atlasknn::job::plan_search(request).unwrap().json["search"]["order"].as_str().unwrap_or_default().to_owned()
     };

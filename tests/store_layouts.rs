@@ -258,6 +258,11 @@ fn what_cannot_be_opened_is_said_plainly() -> Result<(), Box<dyn Error>> {
         let error = opened.map_err(|e| e.to_string());
         assert!(error.as_ref().is_err_and(|e| e.contains(says)), "{} {rep}\n  {says}\n  {error:?}", path.display());
     }
+    let error =
+        AnnData::open(&folder.path().join("cells.h5ad"), &IoCounters::new()).map(|_| ()).map_err(|e| e.to_string());
+    assert!(error.as_ref().is_err_and(|e| e.contains("write_zarr")), "{error:?}");
+    let error = AnnData::open(&store.join("obsm"), &IoCounters::new()).map(|_| ()).map_err(|e| e.to_string());
+    assert!(error.as_ref().is_err_and(|e| e.contains("it has no obs, so it is no AnnData")), "{error:?}");
     let data = AnnData::open(&store, &IoCounters::new())?;
     let error = data.obs("celltype").map(|_| ()).map_err(|e| e.to_string());
     assert!(error.as_ref().is_err_and(|e| e.contains("has no obs/celltype; there is obs/cell_type")), "{error:?}");

@@ -67,8 +67,10 @@ pub fn run(output: &Output, run: &Run<'_>, weighing: &Weighing, offsets: &Offset
     let shard_entries = UNIT_ROWS * per_row;
     let done = output.done(STAGE)?;
     let todo: Vec<u64> = (0..data.shards()).filter(|shard| !done.contains_key(shard)).collect();
-    let step = |shards: u64| Step { rows: (shards * UNIT_ROWS).min(rows), ..Step::default() };
-    run.observer.begin(Stage::Matrix, step(data.shards()), step(done.len() as u64));
+    // Told in rows' worth of entries, so that the bar ends at the number of rows.
+    let rows_of = |shard: u64| (rows.min((shard + 1) * UNIT_ROWS)).saturating_sub(shard * UNIT_ROWS);
+    let step = |rows: u64| Step { rows, ..Step::default() };
+    run.observer.begin(Stage::Matrix, step(rows), step(done.keys().map(|&shard| rows_of(shard)).sum()));
     let compute = |shard: u64| {
         let range = shard * shard_entries..entries.min((shard + 1) * shard_entries);
         run.clock.time(Part::Map, || run.pool.install(|| shard_values(weighing, offsets, range)))
@@ -81,7 +83,7 @@ pub fn run(output: &Output, run: &Run<'_>, weighing: &Weighing, offsets: &Offset
             ];
             output.mark(STAGE, &Marker { unit: shard, files, ..Marker::empty() })
         })?;
-        run.observer.advance(Stage::Matrix, step(1));
+        run.observer.advance(Stage::Matrix, step(rows_of(shard)));
         Ok(())
     };
     let result = pipeline(&todo, run.stop, compute, commit);

@@ -56,6 +56,10 @@ pub fn report(
     let seconds = search.map_or(0.0, |plan| plan.seconds) + mapping.map_or(0.0, |(_, plan)| plan.seconds);
     add("expected time", duration(seconds));
     let memory = largest(search, mapping);
+    if let (Some(search), Some((_, mapping))) = (search, mapping) {
+        let (search, mapping) = (ByteCount(search.memory.total()), ByteCount(mapping.memory.total()));
+        add("memory by stage", format!("search {search}, then mapping {mapping}"));
+    }
     add(
         "memory at most",
         format!("{} of {} (and up to 128 MiB of code and runtime)", ByteCount(memory.total()), run.budget),

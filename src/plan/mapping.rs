@@ -74,7 +74,7 @@ fn memory(input: &MappingInput, pieces: u64) -> MemoryTable {
         // A column at a time: its copy for the percentiles, and the scores.
         table.add("presence scores", input.references * 16);
     }
-    table.add("neighbours and weights", pieces * INNER_ROWS * input.per_row * BYTES_PER_SLOT);
+    table.add("neighbours and weights", pieces * INNER_ROWS.min(input.queries) * input.per_row * BYTES_PER_SLOT);
     // Gathered, and padded to whole shards while written.
     table.add("mapped columns of two units", 2 * UNIT_ROWS * input.per_query);
     if input.matrix {

@@ -12,6 +12,7 @@ use crate::store::columns::Column;
 use crate::store::concatenated::Concatenated;
 use crate::store::disk::Disk;
 use crate::store::node::{Node, NodeKind, children, join, nearest, node_name, store_name};
+use crate::store::open::open_folder;
 use crate::store::zarr::ZarrSource;
 use crate::store::{IoCounters, Source};
 
@@ -34,7 +35,7 @@ impl AnnData {
     /// # Errors
     /// Nothing there, no AnnData, any I/O error.
     pub fn open(path: &Path, io: &Arc<IoCounters>) -> Result<Self, StoreError> {
-        Self::of(&Arc::new(Disk::open(path, io)?))
+        Self::of(&open_folder(path, io)?.0)
     }
 
     /// The store in an open folder.

@@ -157,7 +157,7 @@ fn array(disk: &Arc<Disk>, node: &Node, path: &str) -> Result<Entry, StoreError>
         stored_bytes: 0,
         representation: false,
     };
-    match ZarrArray::open(disk, &node.path, 1) {
+    match ZarrArray::open(disk, &node.path) {
         Ok(array) => {
             entry.chunks = array.chunk_shape().to_vec();
             entry.shards = array.shard_shape().map(<[u64]>::to_vec);

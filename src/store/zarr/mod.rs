@@ -28,8 +28,11 @@ use crate::store::node::{Node, NodeKind, numbers};
 
 pub use element::Element;
 pub use rows::ZarrSource;
-use shards::Shards;
+use shards::{Reserved, Shards};
 pub use vector::ZarrVector;
+
+/// Rows of shards whose indexes are kept: one for each of two readers who pass over the array at different places.
+const KEPT_ROWS: usize = 2;
 
 /// Chunk files looked at for sizes and times.
 const SAMPLED_FILES: u64 = 64;
@@ -65,12 +68,11 @@ pub(crate) enum Chunk {
 }
 
 impl ZarrArray {
-    /// The array at `path` of a store, to be read by at most `readers` threads at once: for each, the indexes of the
-    /// shards that lie beside each other are kept in memory.
+    /// The array at `path` of a store.
     ///
     /// # Errors
     /// No such array, a group, codecs or a chunk grid that are not supported.
-    pub fn open(disk: &Arc<Disk>, path: &str, readers: usize) -> Result<Self, StoreError> {
+    pub fn open(disk: &Arc<Disk>, path: &str) -> Result<Self, StoreError> {
         let node = Node::required(disk, path)?;
         let name = node.name(disk);
         if node.kind == NodeKind::Group {
@@ -90,8 +92,8 @@ impl ZarrArray {
         let array = Array::open(Arc::clone(disk), &format!("/{path}")).map_err(|e| unreadable(e.to_string()))?;
         let (codecs, chunk_shape, shards) = if let Some(configuration) = sharding(&array) {
             let beside = shape.iter().zip(&file).skip(1).map(|(n, per)| n.div_ceil(*per)).product::<u64>();
-            let keep_shards = usize::try_from(beside).unwrap_or(usize::MAX).saturating_mul(readers + 1);
-            let (shards, inside) = Shards::new(&configuration, &file, keep_shards).map_err(unreadable)?;
+            let keep = usize::try_from(beside).unwrap_or(usize::MAX).saturating_mul(KEPT_ROWS);
+            let (shards, inside) = Shards::new(&configuration, &file, keep).map_err(unreadable)?;
             (Arc::new(inside.codecs), inside.chunk, Some(shards))
         } else {
             let nonzero = |&n: &u64| n.try_into().map_err(|_| unreadable("an empty chunk".to_owned()));
@@ -162,9 +164,11 @@ impl ZarrArray {
         self.chunk.iter().fold(element, |bytes, n| bytes.saturating_mul(*n))
     }
 
-    /// Bytes that the kept shard indexes take at most.
-    pub(crate) fn kept_index_bytes(&self) -> u64 {
-        self.shards.as_ref().map_or(0, Shards::kept_bytes)
+    /// Bytes that the kept shard indexes take at most, and those of this many rows of chunks that are being read.
+    pub(crate) fn index_bytes(&self, reading: usize) -> u64 {
+        let beside = (1..self.shape.len()).map(|axis| self.files_along(axis)).fold(1, u64::saturating_mul);
+        let rows = (KEPT_ROWS + reading) as u64;
+        self.shards.as_ref().map_or(0, |shards| shards.index_bytes().saturating_mul(beside).saturating_mul(rows))
     }
 
     /// Forgets the kept shard indexes.
@@ -179,9 +183,25 @@ impl ZarrArray {
         self.shape[axis].div_ceil(self.file[axis])
     }
 
-    /// Reads and decodes the chunk at this place of the grid of chunks.
-    pub(crate) fn chunk(&self, at: &[u64]) -> Result<Chunk, StoreError> {
-        let Some((key, encoded)) = self.encoded(at)? else {
+    /// Reserves the shards of a row of chunks, so that their indexes are read once however its chunks are read. Rows
+    /// that are reserved in order share the shards that they have in common.
+    pub(crate) fn reserve(&self, row: u64) -> Reserved {
+        let Some(shards) = &self.shards else { return Reserved::default() };
+        let mut at = vec![0; self.shape.len()];
+        at[0] = row / shards.per_shard[0];
+        let beside = if at.len() > 1 { self.files_along(1) } else { 1 };
+        let key = |column: u64| {
+            if let Some(second) = at.get_mut(1) {
+                *second = column;
+            }
+            self.array.chunk_key(&at).as_str().to_owned()
+        };
+        shards.reserve((0..beside).map(key).collect())
+    }
+
+    /// Reads and decodes the chunk at this place of the grid of chunks, in a row that is reserved.
+    pub(crate) fn chunk(&self, at: &[u64], reserved: &Reserved) -> Result<Chunk, StoreError> {
+        let Some((key, encoded)) = self.encoded(at, reserved)? else {
             return Ok(Chunk::Fill(self.array.fill_value().as_ne_bytes().to_vec()));
         };
         let damaged = |why: String| self.damaged(&key, &why);
@@ -208,21 +228,24 @@ impl ZarrArray {
     }
 
     /// The key of its file and the encoded bytes of a chunk, or `None` when it was never written.
-    fn encoded(&self, at: &[u64]) -> Result<Option<(String, Vec<u8>)>, StoreError> {
+    fn encoded(&self, at: &[u64], reserved: &Reserved) -> Result<Option<(String, Vec<u8>)>, StoreError> {
         let Some(shards) = &self.shards else {
             let key = self.array.chunk_key(at).as_str().to_owned();
             return Ok(self.disk.read(&key)?.map(|bytes| (key, bytes)));
         };
-        let shard: Vec<u64> = at.iter().zip(&shards.per_shard).map(|(at, per)| at / per).collect();
         let inside: Vec<u64> = at.iter().zip(&shards.per_shard).map(|(at, per)| at % per).collect();
-        let key = self.array.chunk_key(&shard).as_str().to_owned();
+        let beside = at.get(1).map_or(0, |at| at / shards.per_shard[1]);
+        let reserved = (reserved, usize::try_from(beside).unwrap_or(usize::MAX));
         let of_array = |e: StoreError| match e {
-            StoreError::Damaged { why, .. } => self.damaged(&key, &why),
+            StoreError::Damaged { array: file, why } => self.damaged(&file, &why),
             other => other,
         };
-        let Some((offset, len)) = shards.place(&self.disk, &key, &inside).map_err(of_array)? else { return Ok(None) };
-        let bytes = self.disk.read_range(&key, offset, len).map_err(of_array)?;
-        Ok(bytes.map(|bytes| (key, bytes)))
+        let Some((key, offset, len)) = shards.place(&self.disk, reserved, &inside).map_err(of_array)? else {
+            return Ok(None);
+        };
+        let bytes = self.disk.read_range(key, offset, len).map_err(of_array)?;
+        // Its index was read from it, so it is no shard that was never written.
+        bytes.map(|bytes| Some((key.to_owned(), bytes))).ok_or_else(|| self.damaged(key, "the file is gone"))
     }
 
     /// Refuses a zstd frame that says it holds far more than a chunk: zstd would allocate what a damaged header says.

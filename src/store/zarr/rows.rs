@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rayon::prelude::*;
 use serde_json::Value;
 
+use super::shards::Reserved;
 use super::{Chunk, Element, ZarrArray};
 use crate::error::StoreError;
 use crate::store::convert::{Number, Refused, convert, stored};
@@ -71,7 +72,7 @@ impl ZarrSource {
     /// No such array, one that is not two-dimensional or not of floats, codecs that are not supported.
     pub fn open(disk: &Arc<Disk>, path: &str) -> Result<Self, StoreError> {
         let lanes = rayon::current_num_threads().clamp(1, MOST_LANES);
-        let array = ZarrArray::open(disk, path, lanes)?;
+        let array = ZarrArray::open(disk, path)?;
         let wrong = |found: String, expected: &str| StoreError::WrongKind {
             array: array.name().to_owned(),
             found,
@@ -160,9 +161,12 @@ impl ZarrSource {
 
     fn lane<N: Number>(&self, work: &Work<'_, N>) {
         while !work.failed.load(Ordering::Relaxed) {
-            let next = work.pieces.lock().unwrap_or_else(PoisonError::into_inner).next();
-            let Some((number, parts)) = next else { return };
-            if let Err(error) = self.piece(work, number, parts) {
+            let mut pieces = work.pieces.lock().unwrap_or_else(PoisonError::into_inner);
+            let Some((number, parts)) = pieces.next() else { return };
+            // While the next piece can't be taken: so rows are reserved in order, whatever the lanes' speed.
+            let reserved = self.array.reserve(number);
+            drop(pieces);
+            if let Err(error) = self.piece(work, number, parts, &reserved) {
                 // Pieces are taken in order and those begun are finished, so the first bad row is named every time.
                 let mut first = work.error.lock().unwrap_or_else(PoisonError::into_inner);
                 if first.as_ref().is_none_or(|(piece, _)| number < *piece) {
@@ -173,12 +177,18 @@ impl ZarrSource {
         }
     }
 
-    fn piece<N: Number>(&self, work: &Work<'_, N>, number: u64, mut parts: Vec<Part<'_, N>>) -> Result<(), StoreError> {
+    fn piece<N: Number>(
+        &self,
+        work: &Work<'_, N>,
+        number: u64,
+        mut parts: Vec<Part<'_, N>>,
+        reserved: &Reserved,
+    ) -> Result<(), StoreError> {
         let across = self.chunks_across();
         if let Some(kept) = work.kept.as_ref().filter(|piece| piece.number == number) {
             return self.place(number, 0, &kept.chunks, &mut parts);
         }
-        let decode = |column: usize| self.array.chunk(&[number, column as u64]);
+        let decode = |column: usize| self.array.chunk(&[number, column as u64], reserved);
         if work.keep == Some(number) {
             let chunks = decode_all(0..across, work.width, &decode)?;
             self.place(number, 0, &chunks, &mut parts)?;
@@ -302,9 +312,9 @@ impl Source for ZarrSource {
         let (pieces, across) = (self.rows.div_ceil(self.chunk.0), self.chunks_across() as u64);
         let at_once = pieces.saturating_mul(across).min(self.lanes as u64);
         let in_flight = (chunk + self.array.decode_bytes()).saturating_mul(at_once);
-        // A piece that is kept may replace another that a reader still holds.
+        // A piece that is kept may replace another that a reader still holds; one of its chunks is in flight as well.
         let kept = if self.keeps { chunk.saturating_mul(across).saturating_mul(pieces.min(2)) } else { 0 };
-        in_flight + kept + self.array.kept_index_bytes()
+        in_flight + kept.saturating_sub(chunk) + self.array.index_bytes(self.lanes)
     }
 
     fn release(&self) {

@@ -16,9 +16,15 @@ pub(crate) type ShardIndex = Option<Vec<(u64, u64)>>;
 /// The offset and length of a chunk that was never written.
 const EMPTY: (u64, u64) = (u64::MAX, u64::MAX);
 
+/// The index of one shard, once somebody has read it.
 type Slot = Arc<Mutex<Option<Arc<ShardIndex>>>>;
 
-/// How shards are laid out, and the indexes of those in use.
+/// The shards that lie beside each other, with their keys: whoever has them reads each index at most once, together
+/// with all who have them too.
+#[derive(Debug, Default)]
+pub(crate) struct Reserved(Vec<(String, Slot)>);
+
+/// How shards are laid out, and the indexes of those used last.
 #[derive(Debug)]
 pub(crate) struct Shards {
     codecs: CodecChain,
@@ -40,8 +46,8 @@ pub(crate) struct Inside {
 }
 
 impl Shards {
-    /// The layout that the sharding codec's metadata describes, for shards of this shape. The indexes of the last
-    /// `keep` shards are kept.
+    /// The layout that the sharding codec's metadata describes, for shards of this shape. The last `keep` shards that
+    /// were reserved are kept.
     pub(crate) fn new(
         configuration: &ShardingCodecConfiguration,
         shard: &[u64],
@@ -72,9 +78,26 @@ impl Shards {
         Ok((Self { codecs, shape, index_bytes, at_end, per_shard, kept, keep }, inside))
     }
 
-    /// Bytes that the kept indexes take at most.
-    pub(crate) fn kept_bytes(&self) -> u64 {
-        self.index_bytes.saturating_mul(self.keep as u64)
+    /// Bytes that one index takes.
+    pub(crate) fn index_bytes(&self) -> u64 {
+        self.index_bytes
+    }
+
+    /// Reserves the shards with these keys.
+    pub(crate) fn reserve(&self, keys: Vec<String>) -> Reserved {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let slots = keys.into_iter().map(|key| {
+            let slot = match kept.iter().position(|(k, _)| *k == key).and_then(|at| kept.remove(at)) {
+                Some((_, slot)) => slot,
+                None => Slot::default(),
+            };
+            kept.push_back((key.clone(), Arc::clone(&slot)));
+            (key, slot)
+        });
+        let reserved = Reserved(slots.collect());
+        let surplus = kept.len().saturating_sub(self.keep);
+        kept.drain(..surplus);
+        reserved
     }
 
     /// Forgets the kept indexes.
@@ -82,16 +105,22 @@ impl Shards {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    /// Offset and length of a chunk, given by its place in the shard, or `None` when it was never written.
-    pub(crate) fn place(&self, disk: &Disk, key: &str, at: &[u64]) -> Result<Option<(u64, u64)>, StoreError> {
-        let index = self.index(disk, key)?;
+    /// The key of a reserved shard, and offset and length of a chunk, given by its place in the shard; `None` when it was
+    /// never written.
+    pub(crate) fn place<'a>(
+        &self,
+        disk: &Disk,
+        (reserved, beside): (&'a Reserved, usize),
+        at: &[u64],
+    ) -> Result<Option<(&'a str, u64, u64)>, StoreError> {
+        let Some((key, slot)) = reserved.0.get(beside) else { return Ok(None) };
+        let index = self.index(disk, key, slot)?;
         let place = at.iter().zip(&self.per_shard).fold(0, |place, (at, per)| place * per + at);
         let entry = index.as_ref().as_ref().and_then(|index| index.get(usize::try_from(place).ok()?).copied());
-        Ok(entry.filter(|&entry| entry != EMPTY))
+        Ok(entry.filter(|&entry| entry != EMPTY).map(|(offset, len)| (key.as_str(), offset, len)))
     }
 
-    fn index(&self, disk: &Disk, key: &str) -> Result<Arc<ShardIndex>, StoreError> {
-        let slot = self.slot(key);
+    fn index(&self, disk: &Disk, key: &str, slot: &Slot) -> Result<Arc<ShardIndex>, StoreError> {
         // Others who need the same shard wait here, so that its index is read once. Nothing below runs in rayon, so
         // a waiting thread can't be given work that waits for itself.
         let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
@@ -101,21 +130,6 @@ impl Shards {
         let index = Arc::new(self.load(disk, key)?);
         *slot = Some(Arc::clone(&index));
         Ok(index)
-    }
-
-    fn slot(&self, key: &str) -> Slot {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(found) = kept.iter().position(|(k, _)| k == key).and_then(|at| kept.remove(at)) {
-            let slot = Arc::clone(&found.1);
-            kept.push_back(found);
-            return slot;
-        }
-        if kept.len() >= self.keep {
-            kept.pop_front();
-        }
-        let slot = Slot::default();
-        kept.push_back((key.to_owned(), Arc::clone(&slot)));
-        slot
     }
 
     fn load(&self, disk: &Disk, key: &str) -> Result<ShardIndex, StoreError> {

@@ -25,7 +25,7 @@ impl ZarrVector {
     /// # Errors
     /// No such array, one that is not one-dimensional, codecs that are not supported.
     pub fn open(disk: &Arc<Disk>, path: &str) -> Result<Self, StoreError> {
-        let array = ZarrArray::open(disk, path, 1)?;
+        let array = ZarrArray::open(disk, path)?;
         match (array.shape(), array.chunk_shape()) {
             (&[len], &[chunk]) => Ok(Self { len, chunk, kept: Mutex::default(), array }),
             (shape, _) => Err(StoreError::WrongKind {
@@ -57,7 +57,7 @@ impl ZarrVector {
     /// Most bytes that one read holds beyond what it returns, what is kept for the next one included.
     #[must_use]
     pub fn scratch_bytes(&self) -> u64 {
-        2 * self.array.chunk_bytes() + self.array.decode_bytes() + self.array.kept_index_bytes()
+        2 * self.array.chunk_bytes() + self.array.decode_bytes() + self.array.index_bytes(1)
     }
 
     /// Frees what is kept for the next read.
@@ -262,7 +262,7 @@ impl ZarrVector {
             return Ok(chunk);
         }
         drop(kept);
-        let chunk = Arc::new(self.array.chunk(&[number])?);
+        let chunk = Arc::new(self.array.chunk(&[number], &self.array.reserve(number))?);
         *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = keep.then(|| (number, Arc::clone(&chunk)));
         Ok(chunk)
     }
