@@ -1,5 +1,8 @@
 //! Every example runs without arguments and ends well; each asserts what it shows.
 
+// A folder that cannot be read ends its test.
+#![allow(clippy::expect_used)]
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
