@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::source::{Function, Source, has_word, words};
+use crate::source::{Function, Source, has_word, is_rust, words};
 
 /// Left open, or left from looking into something. In halves, so that this file has none of them.
 const LEFT_OPEN: [(&str, &str); 7] = [
@@ -101,7 +101,7 @@ pub fn check_shaders(sources: &[Source], table: &str) -> Vec<String> {
 /// Files of `src` that the map in ARCHITECTURE.md leaves out, and files it names that are not there.
 pub fn check_map(sources: &[Source], architecture: &str) -> Vec<String> {
     let map = architecture.split("## Map").nth(1).unwrap_or_default().split("\n## ").next().unwrap_or_default();
-    let named: BTreeSet<&str> = map.split('`').skip(1).step_by(2).filter(|name| name.ends_with(".rs")).collect();
+    let named: BTreeSet<&str> = map.split('`').skip(1).step_by(2).filter(|name| is_rust(name)).collect();
     let beside = |path: &str| path.ends_with("tests.rs");
     let there: BTreeSet<&str> = sources.iter().filter_map(|source| source.path.strip_prefix("src/")).collect();
     let missing = there.iter().filter(|path| !named.contains(**path) && !beside(path));
