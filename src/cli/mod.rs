@@ -2,7 +2,7 @@
 //!
 //! `args` and `flags` are the commands as typed, `values` reads single values, `unbuilt` refuses what is not there
 //! yet, `convert` makes requests of `job` from the rest, `run` carries them out, and `show` (with `info`, `evaluate`,
-//! `devices`) puts results into words. It computes nothing.
+//! `devices`) puts results into words. `heap` sets up the allocator. It computes nothing.
 
 mod args;
 mod console;
@@ -11,6 +11,7 @@ mod demo;
 mod devices;
 mod evaluate;
 mod flags;
+mod heap;
 mod help;
 mod info;
 mod progress;
@@ -32,6 +33,7 @@ use console::{Failure, Mark};
 /// resumable.
 #[must_use]
 pub fn main() -> ExitCode {
+    heap::give_large_buffers_back();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return not_parsed(&error),
