@@ -140,7 +140,7 @@ impl TopK {
     #[must_use]
     pub fn without_first(&self, k: K) -> Self {
         assert_eq!(k.get() + 1, self.k, "one column is dropped");
-        let rest = |slots: usize| slots % self.k != 0;
+        let rest = |slots: usize| !slots.is_multiple_of(self.k);
         Self {
             rows: self.rows,
             k: k.get(),

@@ -1,4 +1,5 @@
 //! Whole jobs on the bundled cells against CellMapper 0.2.5: neighbours, matrices, labels, numbers, presence.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 #[path = "support/golden.rs"]
 mod golden;

@@ -1,4 +1,5 @@
 //! Whole jobs on data that hurts: the right answer, or an error that says what, where and what to do.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 #[path = "support/outputs.rs"]
 mod outputs;

@@ -1,4 +1,5 @@
 //! The same bytes for any budget, any number of threads, and however often a run is killed on the way.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 #[path = "support/outputs.rs"]
 mod outputs;

@@ -1,5 +1,6 @@
 //! Stores that AnnData tools wrote, in every layout there is, read equal to what was put in. The stores and what they
 //! hold were made by the scripts beside them in `tests/fixtures`.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::error::Error;
 use std::path::{Path, PathBuf};

@@ -162,6 +162,14 @@ fn job(
     names::write_axis(&output, &run, "var", inputs.references.source.rows(), names)?;
     let mut axes = Axes::default();
     let mut uns = planned.kth_distances(&output)?;
+    if let Some(rounding) = planned.inputs.rounding {
+        let share = uns["mean_kth_distance"].as_f64().map_or_else(String::new, |mean| {
+            format!(", {:.1e} of the mean distance of the k-th neighbour", rounding / mean)
+        });
+        run.observer.note(&format!(
+            "float64 rows were centred and rounded to float32, which moved them by at most {rounding:.1e}{share}"
+        ));
+    }
     if let (Some(mapping), Some((_, plan))) = (mapping, &mapping_plan) {
         let from = std::sync::Arc::clone(&output.folder);
         let mapped = stages::run(&output, &run, &from, &sides(&planned), mapping, plan)?;

@@ -1,5 +1,5 @@
 //! Reads `tests/fixtures/golden`: outputs of CellMapper 0.2.5, written by the `convert.py` beside them.
-#![allow(dead_code)]
+#![allow(dead_code, clippy::expect_used)]
 
 use std::fs;
 use std::path::PathBuf;

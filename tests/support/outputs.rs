@@ -1,5 +1,5 @@
 //! Makes inputs for whole jobs and reads what they wrote, with nothing of the library but its requests.
-#![allow(dead_code)]
+#![allow(dead_code, clippy::expect_used)]
 
 use std::collections::BTreeMap;
 use std::fs;
