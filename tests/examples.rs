@@ -1,6 +1,7 @@
 //! Every example runs without arguments and ends well; each asserts what it shows.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 // A folder that cannot be read ends its test.
+#![allow(clippy::expect_used)]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
