@@ -5,15 +5,19 @@
 //! drops what cannot be among the k nearest, so the result does not depend on centre, scale, instruction set, order,
 //! splits or threads. It starts no threads and lives in the pool it is given.
 
+mod aligned;
 mod exact;
 mod nearest;
+mod panel_order;
 mod panels;
+mod pending;
 mod queries;
 mod simd;
 mod space;
 mod task;
 #[cfg(test)]
 mod tests;
+mod tile;
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -75,7 +79,7 @@ impl CpuEngine {
     /// [`EngineError::Simd`] when an instruction set is forced that does not exist or that this machine does not have.
     pub fn new(config: CpuConfig) -> Result<Self, EngineError> {
         let forced = config.simd.or_else(|| std::env::var(SIMD_VARIABLE).ok().filter(|name| !name.is_empty()));
-        let simd = Simd::choose(config.metric, forced.as_deref())?;
+        let simd = choose(config.metric, forced.as_deref())?;
         Ok(Self {
             metric: config.metric,
             pool: config.pool,
@@ -144,6 +148,21 @@ impl CpuEngine {
         }
         tasks
     }
+}
+
+/// The instruction set of this name, or the best one here.
+fn choose(metric: Metric, name: Option<&str>) -> Result<Simd, EngineError> {
+    const NAMES: [&str; 4] = ["avx512", "avx2", "neon", "portable"];
+    let mut found = simd::available(metric);
+    let Some(name) = name else {
+        return Ok(found.swap_remove(0));
+    };
+    if let Some(at) = found.iter().position(|simd| simd.name == name) {
+        return Ok(found.swap_remove(at));
+    }
+    let why = if NAMES.contains(&name) { "this machine does not have" } else { "is not an instruction set" };
+    let known = found.iter().map(|simd| simd.name).collect::<Vec<_>>().join(", ");
+    Err(EngineError::Simd { found: name.to_owned(), why, known })
 }
 
 /// Cuts rows into at most so many runs, none of them small; no runs where there are no rows.

@@ -44,30 +44,30 @@ impl Nearest {
         self.limits[query]
     }
 
-    /// Takes a candidate; whether the limit came nearer.
+    /// Takes a candidate, if it is nearer than the limit.
     #[inline]
-    pub fn push(&mut self, query: usize, pair: Pair) -> bool {
+    pub fn push(&mut self, query: usize, pair: Pair) {
         if nearer(pair, self.limits[query]) != Ordering::Less {
-            return false;
+            return;
         }
         let length = self.lengths[query];
         self.slots[query * self.capacity + length] = pair;
         self.lengths[query] = length + 1;
         // At k there is a limit for the first time; after that only a full buffer is worth sorting out.
-        (length + 1 == self.k || length + 1 == self.capacity) && self.cut(query)
+        if length + 1 == self.k || length + 1 == self.capacity {
+            self.cut(query);
+        }
     }
 
     /// Keeps the k nearest.
     #[inline(never)]
-    fn cut(&mut self, query: usize) -> bool {
+    fn cut(&mut self, query: usize) {
         let slots = &mut self.slots[query * self.capacity..][..self.lengths[query]];
         let kth = *slots.select_nth_unstable_by(self.k - 1, |a, b| nearer(*a, *b)).1;
         self.lengths[query] = self.k;
-        let closer = nearer(kth, self.limits[query]) == Ordering::Less;
-        if closer {
+        if nearer(kth, self.limits[query]) == Ordering::Less {
             self.limits[query] = kth;
         }
-        closer
     }
 
     /// Merges a query's candidates into its row of a top-k; `merged` is room to work in.
