@@ -216,7 +216,7 @@ impl Engine for CpuEngine {
     fn begin(&mut self, queries: &RowBlock, k: K, exclude: &Exclude) -> Result<(), EngineError> {
         self.queries = None;
         self.forget_dropped();
-        self.queries = Some(Queries::new(self.metric, queries, k, exclude)?);
+        self.queries = Some(self.pool.install(|| Queries::new(self.metric, queries, k, exclude))?);
         Ok(())
     }
 

@@ -5,7 +5,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::aligned::Aligned;
-use super::exact::{Norm, is_directional};
+use super::exact::{Norm, check_rows, is_directional};
 use super::simd::Simd;
 use super::space::Space;
 use crate::engine::Partition;
@@ -36,10 +36,9 @@ impl Packed {
     pub fn new(metric: Metric, simd: &Simd, part: &Partition) -> Result<Self, EngineError> {
         let block = &part.block;
         let (dim, rows) = (block.dim(), simd.rows);
-        let norm = |row: usize| Norm::checked(metric, block.row(row), "reference", block.ids().get(row).0);
-        let norms = if is_directional(metric) {
-            // The first constant row is named, whichever thread met one first.
-            (0..block.rows()).into_par_iter().map(norm).collect::<Vec<_>>().into_iter().collect::<Result<_, _>>()?
+        check_rows(metric, block, "reference")?;
+        let norms: Vec<Norm> = if is_directional(metric) {
+            (0..block.rows()).into_par_iter().map(|row| Norm::of(metric, block.row(row))).collect()
         } else {
             Vec::new()
         };

@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::exact::{Norm, is_directional};
+use super::exact::check_rows;
 use super::nearest::Pair;
 use crate::block::RowBlock;
 use crate::engine::Exclude;
@@ -29,11 +29,7 @@ pub(super) struct Queries {
 impl Queries {
     /// Queries with an empty top-k each.
     pub fn new(metric: Metric, block: &RowBlock, k: K, exclude: &Exclude) -> Result<Self, EngineError> {
-        if is_directional(metric) {
-            for row in 0..block.rows() {
-                Norm::checked(metric, block.row(row), "query", block.ids().get(row).0)?;
-            }
-        }
+        check_rows(metric, block, "query")?;
         let (own_row, groups) = match exclude {
             Exclude::Nothing => (false, None),
             Exclude::OwnRow => (true, None),

@@ -150,8 +150,7 @@ impl Search<'_> {
             group.fill(0.0);
             for (slot, &row) in rows[first..first + count].iter().enumerate() {
                 let values = self.queries.block.row(row);
-                // Constant rows were refused in `begin`.
-                let norm = Norm::of(self.metric, values).unwrap_or(Norm::IDENTITY);
+                let norm = Norm::of(self.metric, values);
                 let filter = self.packed.space.query(values, norm, placed);
                 for (value, &placed) in group[slot..].iter_mut().step_by(slots).zip(placed.iter()) {
                     *value = placed;
