@@ -1,7 +1,7 @@
 //! The CPU engine: exact search in SIMD tiles, an f32 filter with proven bounds before f64 distances.
 //!
-//! A partition is packed once into [`panels`] in the filter's [`space`]; a [`task`] takes some queries past its panels
-//! with the loops of [`simd`], gives what passes its [`exact`] distance and keeps the [`nearest`]. The filter only ever
+//! A partition is packed once into `panels` in the filter's `space`. A `task` takes some queries past its panels with the
+//! loops of `simd`, keeps what passes `pending`, and merges the `nearest` by their `exact` distances. The filter only ever
 //! drops what cannot be among the k nearest, so the result does not depend on centre, scale, instruction set, order,
 //! splits or threads. It starts no threads and lives in the pool it is given.
 
@@ -239,7 +239,7 @@ impl Engine for CpuEngine {
 
     fn bounds(&mut self) -> Result<Vec<f32>, EngineError> {
         let queries = self.begun("bounds")?;
-        Ok((0..queries.block.rows()).map(|row| queries.limit(row).0).collect())
+        Ok((0..queries.block.rows()).map(|row| queries.with_top(row, |top, at| nearest::limit(top, at).0)).collect())
     }
 
     fn finish(&mut self) -> Result<TopK, EngineError> {

@@ -3,7 +3,6 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::exact::check_rows;
-use super::nearest::Pair;
 use crate::block::RowBlock;
 use crate::engine::Exclude;
 use crate::error::EngineError;
@@ -54,17 +53,9 @@ impl Queries {
         self.tops[row / SHARD].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What a candidate of this query must be nearer than: its k-th neighbour so far.
-    pub fn limit(&self, row: usize) -> Pair {
-        let top = self.shard(row);
-        let (ids, distances) = top.row(row % SHARD);
-        let last = top.k() - 1;
-        (distances[last], ids[last])
-    }
-
     /// Works on a query's row of its top-k.
-    pub fn with_top(&self, row: usize, work: impl FnOnce(&mut TopK, usize)) {
-        work(&mut self.shard(row), row % SHARD);
+    pub fn with_top<T>(&self, row: usize, work: impl FnOnce(&mut TopK, usize) -> T) -> T {
+        work(&mut self.shard(row), row % SHARD)
     }
 
     /// Everything found so far.

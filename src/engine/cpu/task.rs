@@ -1,10 +1,11 @@
-//! One task: some queries against some panels of one partition. Tasks share nothing but the top-k they merge into at
-//! their end, and that merge gives the same rows in any order, so neither threads nor splits show in the result.
+//! One task: some queries against some panels of one partition. Tasks share nothing but the top-k they merge into, and
+//! merging gives the same rows in any order, so neither threads nor splits show in the result.
 
+use std::cmp::Ordering;
 use std::ops::Range;
 
 use super::exact::{Norm, distance};
-use super::nearest::{Nearest, Pair};
+use super::nearest::{self, Pair};
 use super::panel_order::in_blocks;
 use super::panels::{Packed, TWINS};
 use super::pending::Pending;
@@ -14,6 +15,7 @@ use super::space::QueryFilter;
 use super::tile::{Hits, Scan, WIDTH_MAX};
 use crate::engine::{NO_GROUP, Partition};
 use crate::metric::Metric;
+use crate::topk::nearer;
 
 /// Most queries in a task: enough that reading a panel from memory is paid for, few enough for their candidates to stay
 /// in the cache.
@@ -72,7 +74,9 @@ pub(super) struct Scratch {
     filters: Vec<QueryFilter>,
     norms: Vec<Norm>,
     pending: Pending,
-    nearest: Nearest,
+    /// What a neighbour of each query must be nearer than.
+    limits: Vec<Pair>,
+    found: Vec<Pair>,
     merged: Vec<Pair>,
 }
 
@@ -86,9 +90,10 @@ pub(super) fn queries_per_task(dim: usize, simd: &Simd) -> usize {
 /// Bytes that one thread's scratch takes.
 pub(super) fn scratch_bytes(dim: usize, k: usize, simd: &Simd) -> usize {
     let queries = queries_per_task(dim, simd) + WIDTH_MAX;
-    let candidates = Nearest::capacity(k) * size_of::<Pair>() + Pending::room(k) * size_of::<u64>();
-    let query = dim * size_of::<f32>() + candidates + size_of::<QueryFilter>() + size_of::<Norm>() + 64;
-    queries * query + k * size_of::<Pair>() + dim * size_of::<f32>()
+    let pending = Pending::room(k) * size_of::<u64>();
+    let query = dim * size_of::<f32>() + pending + size_of::<QueryFilter>() + size_of::<Norm>() + 64;
+    let found = (Pending::room(k) + TWINS + k) * size_of::<Pair>();
+    queries * query + found + dim * size_of::<f32>() + size_of::<Hits>()
 }
 
 impl Search<'_> {
@@ -120,23 +125,20 @@ impl Search<'_> {
                 self.resolve(scratch, group.first + slot);
             }
         }
-        let Scratch { rows, nearest, merged, .. } = scratch;
-        for (query, &row) in rows.iter().enumerate() {
-            self.queries.with_top(row, |top, at| nearest.merge_into(query, top, at, merged));
-        }
     }
 
     /// Puts the task's queries into the partition's space, in groups of one tile each.
     fn load(&self, scratch: &mut Scratch) {
         let (dim, k) = (self.part.block.dim(), self.queries.k.get());
-        let Scratch { rows, groups, values, placed, tau, filters, norms, pending, nearest, .. } = scratch;
+        let Scratch { rows, groups, values, placed, tau, filters, norms, pending, limits, .. } = scratch;
         groups.clear();
         tau.clear();
         filters.clear();
         norms.clear();
         placed.resize(dim, 0.0);
         pending.reset(k, rows.len());
-        nearest.reset(k, rows.iter().map(|&row| self.queries.limit(row)));
+        limits.clear();
+        limits.extend(rows.iter().map(|&row| self.queries.with_top(row, |top, at| nearest::limit(top, at))));
         let (mut first, mut used) = (0, 0);
         while first < rows.len() {
             let left = rows.len() - first;
@@ -155,7 +157,7 @@ impl Search<'_> {
                 for (value, &placed) in group[slot..].iter_mut().step_by(slots).zip(placed.iter()) {
                     *value = placed;
                 }
-                tau.push(self.packed.space.tau(filter, nearest.limit(first + slot).0));
+                tau.push(self.packed.space.tau(filter, limits[first + slot].0));
                 filters.push(filter);
                 norms.push(norm);
             }
@@ -170,12 +172,13 @@ impl Search<'_> {
         let end = rows.end.min(rows.start + TWINS);
         let repeats = &self.packed.repeats;
         for run in &repeats[repeats.partition_point(|run| run.end <= rows.start)..] {
-            for reference in run.start.max(rows.start)..run.end.min(end) {
-                for query in 0..scratch.rows.len() {
-                    if self.allowed(scratch.rows[query], reference) {
-                        self.measure(scratch, query, reference);
-                    }
+            let run = run.start.max(rows.start)..run.end.min(end);
+            for query in 0..if run.is_empty() { 0 } else { scratch.rows.len() } {
+                let row = scratch.rows[query];
+                for reference in run.clone().filter(|&reference| self.allowed(row, reference)) {
+                    self.measure(scratch, query, reference);
                 }
+                self.merge(scratch, query);
             }
         }
     }
@@ -222,6 +225,7 @@ impl Search<'_> {
         if acc == f32::NEG_INFINITY {
             // Too far out for the filter, so its sum says nothing.
             self.measure(scratch, query, reference);
+            self.merge(scratch, query);
         } else if scratch.pending.push(query, acc, u32::try_from(reference).unwrap_or(u32::MAX)) {
             self.sift(scratch, group, slot);
             if 2 * scratch.pending.len(query) > Pending::room(self.queries.k.get()) {
@@ -248,7 +252,7 @@ impl Search<'_> {
     /// Lowers a query's τ to what its k-th distance, or a bound of it, allows.
     fn tighten(&self, scratch: &mut Scratch, group: Group, slot: usize, bound: f32) {
         let query = group.first + slot;
-        let bound = bound.min(scratch.nearest.limit(query).0);
+        let bound = bound.min(scratch.limits[query].0);
         let tau = &mut scratch.tau[group.tau + slot];
         *tau = tau.min(self.packed.space.tau(scratch.filters[query], bound));
     }
@@ -262,16 +266,31 @@ impl Search<'_> {
         while let Some(reference) = scratch.pending.pop(query) {
             self.measure(scratch, query, index(reference));
         }
+        self.merge(scratch, query);
     }
 
-    /// Gives a reference its exact distance and offers it as a neighbour.
+    /// Gives a reference its exact distance and notes it where it is near enough.
     fn measure(&self, scratch: &mut Scratch, query: usize, reference: usize) {
         let block = &self.part.block;
         let values = self.queries.block.row(scratch.rows[query]);
         let (norm, norm_r) = (scratch.norms[query], self.packed.norm(reference));
         let sum = self.simd.sum(values, block.row(reference), norm, norm_r);
-        let found = distance(self.metric, sum, norm, norm_r);
-        scratch.nearest.push(query, (found, block.ids().get(reference).0));
+        let pair = (distance(self.metric, sum, norm, norm_r), block.ids().get(reference).0);
+        if nearer(pair, scratch.limits[query]) == Ordering::Less {
+            scratch.found.push(pair);
+        }
+    }
+
+    /// Merges what was noted into the query's top-k, which other tasks may be doing as well.
+    fn merge(&self, scratch: &mut Scratch, query: usize) {
+        let Scratch { rows, limits, found, merged, .. } = scratch;
+        if !found.is_empty() {
+            limits[query] = self.queries.with_top(rows[query], |top, at| {
+                nearest::merge(found, top, at, merged);
+                nearest::limit(top, at)
+            });
+            found.clear();
+        }
     }
 
     /// Whether a query may have a reference. Masked rows never pass the filter.
