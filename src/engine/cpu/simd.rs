@@ -248,11 +248,11 @@ macro_rules! table {
     };
 }
 
-table!(portable, Plain, 2, [1, 2, 4], 8e9,);
+table!(portable, Plain, 2, [1, 2, 4], 15e9,);
 #[cfg(target_arch = "x86_64")]
-table!(avx2, Wide8, 2, [1, 2, 4, 6], 30e9, #[target_feature(enable = "avx2,fma")]);
+table!(avx2, Wide8, 2, [1, 2, 4, 6], 40e9, #[target_feature(enable = "avx2,fma")]);
 #[cfg(target_arch = "x86_64")]
-table!(avx512, Wide16, 2, [1, 2, 4, 8, 12], 60e9, #[target_feature(enable = "avx512f,avx2,fma")]);
+table!(avx512, Wide16, 2, [1, 2, 4, 8, 12], 70e9, #[target_feature(enable = "avx512f,avx2,fma")]);
 #[cfg(target_arch = "aarch64")]
 table!(neon, Wide4, 4, [1, 2, 4, 6], 20e9, #[target_feature(enable = "neon")]);
 
