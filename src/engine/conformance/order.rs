@@ -80,6 +80,34 @@ pub(crate) fn identical_rows_in_reverse_are_found_by_id(subject: Subject<'_>) {
     }
 }
 
+pub(crate) fn identical_rows_keep_to_ranges_and_exclusion(subject: Subject<'_>) {
+    let rows = block(0, 6, [0.3, -1.7, 2.9, 0.01, 5.0, -3.3].repeat(2000));
+    let part = Partition::with(rows.clone(), Some((0..2000).map(|row| row / 700).collect()), None);
+    let queries = part_of(&rows, 0, 1500);
+    for metric in Metric::ALL {
+        for k in [k(3), k(256)] {
+            let groups = (0..1500).map(|row| row / 700).collect();
+            for (exclude, rows) in [
+                (Exclude::OwnRow, 0..2000),
+                (Exclude::OwnRow, 100..1200),
+                (Exclude::SameGroup { groups, own_row: false }, 10..1900),
+            ] {
+                let mut engine = (subject.make)(metric);
+                engine.begin(&queries, k, &exclude).expect("begin");
+                engine.visit(&part, &[Visit { rows: rows.clone(), queries: VisitQueries::All }]).expect("visit");
+                let found = engine.finish().expect("finish");
+                for query in 0..1500_u32 {
+                    let group = |row: u32| matches!(exclude, Exclude::SameGroup { .. }) && row / 700 == query / 700;
+                    let own = |row: u32| matches!(exclude, Exclude::OwnRow) && row == query;
+                    let expected = rows.clone().filter(|&row| !own(row) && !group(row)).map(u64::from).take(k.get());
+                    let ids = found.row(usize::try_from(query).expect("few")).0;
+                    assert!(expected.eq(ids.iter().copied()), "{metric}, k = {k}, {rows:?}, query {query}: {ids:?}");
+                }
+            }
+        }
+    }
+}
+
 pub(crate) fn ties_go_to_the_lower_id_whatever_the_order(subject: Subject<'_>) {
     // Every row is there five times, under ids that are not in the order of the rows.
     let rows = clustered(6, 100, 8, 3);

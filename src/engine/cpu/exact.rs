@@ -6,6 +6,9 @@
 // The sums must end up inside the functions of `simd` that are compiled for an instruction set.
 #![allow(clippy::inline_always)]
 
+use rayon::prelude::*;
+
+use crate::block::RowBlock;
 use crate::error::EngineError;
 use crate::metric::Metric;
 
@@ -21,21 +24,15 @@ impl Norm {
     /// Leaves a row as it is.
     pub const IDENTITY: Self = Self { mean: 0.0, inverse: 1.0 };
 
-    /// The norm of a row under this metric; `None` for a constant row under correlation.
-    pub fn of(metric: Metric, row: &[f32]) -> Option<Self> {
+    /// The norm of a row, which is not a constant one under correlation.
+    pub fn of(metric: Metric, row: &[f32]) -> Self {
         let mean = match metric {
             Metric::Cosine => 0.0,
-            Metric::Correlation if row.iter().all(|&x| x == row[0]) => return None,
             Metric::Correlation => lane_sum(row, row, |x, _| x) / row.len() as f64,
-            _ => return Some(Self::IDENTITY),
+            _ => return Self::IDENTITY,
         };
         let norm = lane_sum(row, row, |x, _| (x - mean) * (x - mean)).sqrt();
-        Some(Self { mean, inverse: if norm == 0.0 { 0.0 } else { 1.0 / norm } })
-    }
-
-    /// The same, with the row's side and id in the error.
-    pub fn checked(metric: Metric, row: &[f32], side: &'static str, id: u64) -> Result<Self, EngineError> {
-        Self::of(metric, row).ok_or(EngineError::ConstantRow { side, row: id })
+        Self { mean, inverse: if norm == 0.0 { 0.0 } else { 1.0 / norm } }
     }
 
     pub fn is_zero_vector(self) -> bool {
@@ -46,6 +43,21 @@ impl Norm {
 /// Whether the metric compares directions, so that rows are normalised first.
 pub(super) fn is_directional(metric: Metric) -> bool {
     matches!(metric, Metric::Cosine | Metric::Correlation)
+}
+
+/// Checks that all rows have a distance: under correlation, that none is constant.
+///
+/// # Errors
+/// [`EngineError::ConstantRow`] with the first one's id, whatever the number of threads.
+pub(super) fn check_rows(metric: Metric, block: &RowBlock, side: &'static str) -> Result<(), EngineError> {
+    if metric != Metric::Correlation {
+        return Ok(());
+    }
+    let is_constant = |row: usize| block.row(row).iter().all(|x| *x == block.row(row)[0]);
+    match (0..block.rows()).into_par_iter().position_first(is_constant) {
+        Some(row) => Err(EngineError::ConstantRow { side, row: block.ids().get(row).0 }),
+        None => Ok(()),
+    }
 }
 
 /// Σ term(q, r) in 8 lanes.

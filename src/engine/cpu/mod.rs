@@ -1,19 +1,23 @@
 //! The CPU engine: exact search in SIMD tiles, an f32 filter with proven bounds before f64 distances.
 //!
-//! A partition is packed once into `panels` in the filter's `space`; a `task` takes some queries past its panels
-//! with the loops of `simd`, gives what passes its `exact` distance and keeps the `nearest`. The filter only ever
+//! A partition is packed once into `panels` in the filter's `space`. A `task` takes some queries past its panels with the
+//! loops of `simd`, keeps what passes `pending`, and merges the `nearest` by their `exact` distances. The filter only ever
 //! drops what cannot be among the k nearest, so the result does not depend on centre, scale, instruction set, order,
 //! splits or threads. It starts no threads and lives in the pool it is given.
 
+mod aligned;
 mod exact;
 mod nearest;
+mod panel_order;
 mod panels;
+mod pending;
 mod queries;
 mod simd;
 mod space;
 mod task;
 #[cfg(test)]
 mod tests;
+mod tile;
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -75,7 +79,7 @@ impl CpuEngine {
     /// [`EngineError::Simd`] when an instruction set is forced that does not exist or that this machine does not have.
     pub fn new(config: CpuConfig) -> Result<Self, EngineError> {
         let forced = config.simd.or_else(|| std::env::var(SIMD_VARIABLE).ok().filter(|name| !name.is_empty()));
-        let simd = Simd::choose(config.metric, forced.as_deref())?;
+        let simd = choose(config.metric, forced.as_deref())?;
         Ok(Self {
             metric: config.metric,
             pool: config.pool,
@@ -146,6 +150,21 @@ impl CpuEngine {
     }
 }
 
+/// The instruction set of this name, or the best one here.
+fn choose(metric: Metric, name: Option<&str>) -> Result<Simd, EngineError> {
+    const NAMES: [&str; 4] = ["avx512", "avx2", "neon", "portable"];
+    let mut found = simd::available(metric);
+    let Some(name) = name else {
+        return Ok(found.swap_remove(0));
+    };
+    if let Some(at) = found.iter().position(|simd| simd.name == name) {
+        return Ok(found.swap_remove(at));
+    }
+    let why = if NAMES.contains(&name) { "this machine does not have" } else { "is not an instruction set" };
+    let known = found.iter().map(|simd| simd.name).collect::<Vec<_>>().join(", ");
+    Err(EngineError::Simd { found: name.to_owned(), why, known })
+}
+
 /// Cuts rows into at most so many runs, none of them small; no runs where there are no rows.
 fn split(rows: Range<usize>, parts: usize) -> Vec<Range<usize>> {
     if rows.is_empty() {
@@ -197,7 +216,7 @@ impl Engine for CpuEngine {
     fn begin(&mut self, queries: &RowBlock, k: K, exclude: &Exclude) -> Result<(), EngineError> {
         self.queries = None;
         self.forget_dropped();
-        self.queries = Some(Queries::new(self.metric, queries, k, exclude)?);
+        self.queries = Some(self.pool.install(|| Queries::new(self.metric, queries, k, exclude))?);
         Ok(())
     }
 
@@ -220,7 +239,7 @@ impl Engine for CpuEngine {
 
     fn bounds(&mut self) -> Result<Vec<f32>, EngineError> {
         let queries = self.begun("bounds")?;
-        Ok((0..queries.block.rows()).map(|row| queries.limit(row).0).collect())
+        Ok((0..queries.block.rows()).map(|row| queries.with_top(row, |top, at| nearest::limit(top, at).0)).collect())
     }
 
     fn finish(&mut self) -> Result<TopK, EngineError> {

@@ -2,8 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::exact::{Norm, is_directional};
-use super::nearest::Pair;
+use super::exact::check_rows;
 use crate::block::RowBlock;
 use crate::engine::Exclude;
 use crate::error::EngineError;
@@ -29,11 +28,7 @@ pub(super) struct Queries {
 impl Queries {
     /// Queries with an empty top-k each.
     pub fn new(metric: Metric, block: &RowBlock, k: K, exclude: &Exclude) -> Result<Self, EngineError> {
-        if is_directional(metric) {
-            for row in 0..block.rows() {
-                Norm::checked(metric, block.row(row), "query", block.ids().get(row).0)?;
-            }
-        }
+        check_rows(metric, block, "query")?;
         let (own_row, groups) = match exclude {
             Exclude::Nothing => (false, None),
             Exclude::OwnRow => (true, None),
@@ -58,17 +53,9 @@ impl Queries {
         self.tops[row / SHARD].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What a candidate of this query must be nearer than: its k-th neighbour so far.
-    pub fn limit(&self, row: usize) -> Pair {
-        let top = self.shard(row);
-        let (ids, distances) = top.row(row % SHARD);
-        let last = top.k() - 1;
-        (distances[last], ids[last])
-    }
-
     /// Works on a query's row of its top-k.
-    pub fn with_top(&self, row: usize, work: impl FnOnce(&mut TopK, usize)) {
-        work(&mut self.shard(row), row % SHARD);
+    pub fn with_top<T>(&self, row: usize, work: impl FnOnce(&mut TopK, usize) -> T) -> T {
+        work(&mut self.shard(row), row % SHARD)
     }
 
     /// Everything found so far.

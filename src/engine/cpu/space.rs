@@ -40,6 +40,8 @@ pub(super) struct Space {
 pub(super) struct QueryFilter {
     gain: f64,
     offset: f64,
+    /// The query's own share of the error, included in `offset`.
+    slack: f64,
 }
 
 impl Space {
@@ -104,23 +106,25 @@ impl Space {
         }
     }
 
-    /// Puts a reference into the space and returns its bias: −∞ (it always passes) where it is too far out.
-    pub fn reference(&self, row: &[f32], norm: Norm, out: &mut [f32]) -> f32 {
+    /// Puts a reference into the space and returns its bias and slack: how much higher its acc might have been. A
+    /// reference that is too far out gets a bias of −∞, so that it always passes.
+    pub fn reference(&self, row: &[f32], norm: Norm, out: &mut [f32]) -> (f32, f32) {
         let size = self.place(row, norm, 1.0, out);
         if size.is_nan() || size > FAR {
             out.fill(0.0);
-            return f32::NEG_INFINITY;
+            return (f32::NEG_INFINITY, f32::INFINITY);
         }
-        let bias = match self.metric {
-            Metric::InnerProduct => -2.0 * MORE * (self.gamma + 2.0 * U) * size - 4.0 * (size + 2.0) * self.shift,
-            Metric::Manhattan | Metric::Chebyshev => -self.linear_slack(size) * (1.0 + 4.0 * self.gamma),
+        let (start, slack) = match self.metric {
+            Metric::InnerProduct => (0.0, 2.0 * MORE * (self.gamma + 2.0 * U) * size + 4.0 * (size + 2.0) * self.shift),
+            Metric::Manhattan | Metric::Chebyshev => (0.0, self.linear_slack(size) * (1.0 + 4.0 * self.gamma)),
             _ => {
                 let half = 0.5 * size * size;
                 let start = half + self.zero_vector_share(norm);
-                start - MORE * self.gamma * (start + half) - self.rounding_slack(size)
+                (start, MORE * self.gamma * (start + half) + self.rounding_slack(size))
             }
         };
-        -round_up(-bias)
+        // Lowered by its share of the error; off by that much again, and by rounding the bias, the other way.
+        (-round_up(slack - start), round_up(2.0 * slack + 4.0 * U * (start + slack) + TINY))
     }
 
     /// Puts a query into the space and returns what its τ follows from.
@@ -133,21 +137,24 @@ impl Space {
         let size = self.place(row, norm, own, out);
         if size.is_nan() || size > FAR {
             out.fill(0.0);
-            return QueryFilter { gain: 0.0, offset: f64::INFINITY };
+            return QueryFilter { gain: 0.0, offset: f64::INFINITY, slack: f64::INFINITY };
         }
         let underflow = TINY * self.centre.len() as f64;
         match self.metric {
-            Metric::InnerProduct => QueryFilter { gain: self.scale * self.scale * own, offset: underflow },
+            Metric::InnerProduct => {
+                QueryFilter { gain: self.scale * self.scale * own, offset: underflow, slack: underflow }
+            }
             Metric::Manhattan | Metric::Chebyshev => {
                 let share = 1.0 + 4.0 * self.gamma;
-                QueryFilter { gain: self.scale * share, offset: self.linear_slack(size) * share }
+                let slack = self.linear_slack(size) * share;
+                QueryFilter { gain: self.scale * share, offset: slack, slack }
             }
             _ => {
                 let half = 0.5 * size * size;
                 let slack = MORE * self.gamma * half + self.rounding_slack(size) + underflow;
                 let square = self.scale * self.scale;
                 let gain = if is_directional(self.metric) { square } else { 0.5 * square };
-                QueryFilter { gain, offset: slack - half - self.zero_vector_share(norm) }
+                QueryFilter { gain, offset: slack - half - self.zero_vector_share(norm), slack }
             }
         }
     }
@@ -175,6 +182,20 @@ impl Space {
         let reach = if self.metric == Metric::Euclidean { edge * edge } else { edge };
         let reach = filter.gain * reach;
         round_up(reach + reach.abs() * 1e-12 + filter.offset)
+    }
+
+    /// A distance that no pair exceeds whose acc plus slack is this or less: the other direction of [`Self::tau`].
+    pub fn bound(&self, filter: QueryFilter, acc: f64) -> f32 {
+        let acc = match self.metric {
+            // Their errors are relative to the sum.
+            Metric::Manhattan | Metric::Chebyshev => acc * (1.0 + 12.0 * self.gamma),
+            _ => acc,
+        };
+        let reach = (acc - filter.offset + 2.0 * filter.slack) / filter.gain;
+        let reach = reach + reach.abs() * 1e-12;
+        let bound = if self.metric == Metric::Euclidean { reach.max(0.0).sqrt() } else { reach };
+        // Infinite or undefined where the query is too far out: then acc says nothing.
+        if bound.is_finite() { round_up(bound).next_up() } else { f32::INFINITY }
     }
 }
 

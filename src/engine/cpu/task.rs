@@ -1,16 +1,21 @@
-//! One task: some queries against some panels of one partition. Tasks share nothing but the top-k they merge into at
-//! their end, and that merge gives the same rows in any order, so neither threads nor splits show in the result.
+//! One task: some queries against some panels of one partition. Tasks share nothing but the top-k they merge into, and
+//! merging gives the same rows in any order, so neither threads nor splits show in the result.
 
+use std::cmp::Ordering;
 use std::ops::Range;
 
 use super::exact::{Norm, distance};
-use super::nearest::{Nearest, Pair};
-use super::panels::Packed;
+use super::nearest::{self, Pair};
+use super::panel_order::in_blocks;
+use super::panels::{Packed, TWINS};
+use super::pending::Pending;
 use super::queries::Queries;
-use super::simd::{Masks, Scan, Simd, WIDTH_MAX};
+use super::simd::Simd;
 use super::space::QueryFilter;
+use super::tile::{Hits, Scan, WIDTH_MAX};
 use crate::engine::{NO_GROUP, Partition};
 use crate::metric::Metric;
+use crate::topk::nearer;
 
 /// Most queries in a task: enough that reading a panel from memory is paid for, few enough for their candidates to stay
 /// in the cache.
@@ -18,11 +23,7 @@ const QUERIES_MAX: usize = 48;
 /// Bytes of queries in the filter's space that stay in the cache beside the panels.
 const QUERY_BYTES: usize = 96 << 10;
 /// Bytes of panels that all queries of a task pass before the next ones are read: half of a small L2 cache.
-const BLOCK_BYTES: usize = 192 << 10;
-/// Panels are searched at these distances from each other first. References are often stored by cluster; a sample of
-/// all of them brings τ near its end before most rows are met, whatever their order.
-const STRIDES: [usize; 3] = [64, 8, 1];
-
+const BLOCK_BYTES: usize = 24 << 10;
 /// What all tasks of a visit share.
 #[derive(Clone, Copy)]
 pub(super) struct Search<'a> {
@@ -72,7 +73,10 @@ pub(super) struct Scratch {
     tau: Vec<f32>,
     filters: Vec<QueryFilter>,
     norms: Vec<Norm>,
-    nearest: Nearest,
+    pending: Pending,
+    /// What a neighbour of each query must be nearer than.
+    limits: Vec<Pair>,
+    found: Vec<Pair>,
     merged: Vec<Pair>,
 }
 
@@ -86,9 +90,10 @@ pub(super) fn queries_per_task(dim: usize, simd: &Simd) -> usize {
 /// Bytes that one thread's scratch takes.
 pub(super) fn scratch_bytes(dim: usize, k: usize, simd: &Simd) -> usize {
     let queries = queries_per_task(dim, simd) + WIDTH_MAX;
-    let candidates = Nearest::capacity(k) * size_of::<Pair>();
-    let query = dim * size_of::<f32>() + candidates + size_of::<QueryFilter>() + size_of::<Norm>() + 64;
-    queries * query + k * size_of::<Pair>() + dim * size_of::<f32>()
+    let pending = Pending::room(k) * size_of::<u64>();
+    let query = dim * size_of::<f32>() + pending + size_of::<QueryFilter>() + size_of::<Norm>() + 64;
+    let found = (Pending::room(k) + TWINS + k) * size_of::<Pair>();
+    queries * query + found + dim * size_of::<f32>() + size_of::<Hits>()
 }
 
 impl Search<'_> {
@@ -100,32 +105,40 @@ impl Search<'_> {
             QueryRows::List(list) => scratch.rows.extend(list.iter().map(|&row| index(row))),
         }
         self.load(scratch);
+        self.add_first_repeats(scratch, &task.rows);
         let rows = self.simd.rows;
         let panels = task.rows.start / rows..task.rows.end.div_ceil(rows);
         let block = (BLOCK_BYTES / (size_of::<f32>() * rows * self.part.block.dim())).max(1);
+        let mut hits = Hits::NONE;
         in_blocks(panels, block, |runs| {
             for group in 0..scratch.groups.len() {
+                let group = scratch.groups[group];
                 for run in runs {
-                    self.scan(scratch, group, run, &task.rows);
+                    self.scan(scratch, group, run, &task.rows, &mut hits);
                 }
             }
         });
-        let Scratch { rows, nearest, merged, .. } = scratch;
-        for (query, &row) in rows.iter().enumerate() {
-            self.queries.with_top(row, |top, at| nearest.merge_into(query, top, at, merged));
+        for group in 0..scratch.groups.len() {
+            let group = scratch.groups[group];
+            for slot in 0..group.count {
+                self.sift(scratch, group, slot);
+                self.resolve(scratch, group.first + slot);
+            }
         }
     }
 
     /// Puts the task's queries into the partition's space, in groups of one tile each.
     fn load(&self, scratch: &mut Scratch) {
         let (dim, k) = (self.part.block.dim(), self.queries.k.get());
-        let Scratch { rows, groups, values, placed, tau, filters, norms, nearest, .. } = scratch;
+        let Scratch { rows, groups, values, placed, tau, filters, norms, pending, limits, .. } = scratch;
         groups.clear();
         tau.clear();
         filters.clear();
         norms.clear();
         placed.resize(dim, 0.0);
-        nearest.reset(k, rows.iter().map(|&row| self.queries.limit(row)));
+        pending.reset(k, rows.len());
+        limits.clear();
+        limits.extend(rows.iter().map(|&row| self.queries.with_top(row, |top, at| nearest::limit(top, at))));
         let (mut first, mut used) = (0, 0);
         while first < rows.len() {
             let left = rows.len() - first;
@@ -139,13 +152,12 @@ impl Search<'_> {
             group.fill(0.0);
             for (slot, &row) in rows[first..first + count].iter().enumerate() {
                 let values = self.queries.block.row(row);
-                // Constant rows were refused in `begin`.
-                let norm = Norm::of(self.metric, values).unwrap_or(Norm::IDENTITY);
+                let norm = Norm::of(self.metric, values);
                 let filter = self.packed.space.query(values, norm, placed);
                 for (value, &placed) in group[slot..].iter_mut().step_by(slots).zip(placed.iter()) {
                     *value = placed;
                 }
-                tau.push(self.packed.space.tau(filter, nearest.limit(first + slot).0));
+                tau.push(self.packed.space.tau(filter, limits[first + slot].0));
                 filters.push(filter);
                 norms.push(norm);
             }
@@ -155,56 +167,129 @@ impl Search<'_> {
         }
     }
 
+    /// Measures the repeats whose twins lie, in part, before the rows of this task.
+    fn add_first_repeats(&self, scratch: &mut Scratch, rows: &Range<usize>) {
+        let end = rows.end.min(rows.start + TWINS);
+        let repeats = &self.packed.repeats;
+        for run in &repeats[repeats.partition_point(|run| run.end <= rows.start)..] {
+            let run = run.start.max(rows.start)..run.end.min(end);
+            for query in 0..if run.is_empty() { 0 } else { scratch.rows.len() } {
+                let row = scratch.rows[query];
+                for reference in run.clone().filter(|&reference| self.allowed(row, reference)) {
+                    self.measure(scratch, query, reference);
+                }
+                self.merge(scratch, query);
+            }
+        }
+    }
+
     /// One group of queries against one run of panels.
-    fn scan(&self, scratch: &mut Scratch, group: usize, run: &Range<usize>, rows: &Range<usize>) {
+    fn scan(&self, scratch: &mut Scratch, group: Group, run: &Range<usize>, rows: &Range<usize>, hits: &mut Hits) {
         let (dim, lanes) = (self.part.block.dim(), self.simd.rows);
-        let group = scratch.groups[group];
         let width = self.simd.widths[group.width];
-        let mut masks: Masks = [0; WIDTH_MAX];
         let mut from = 0;
         loop {
             let job = Scan {
-                panels: &self.packed.values[run.start * dim * lanes..run.end * dim * lanes],
+                panels: &self.packed.values.as_slice()[run.start * dim * lanes..run.end * dim * lanes],
                 bias: &self.packed.bias[run.start * lanes..run.end * lanes],
                 queries: &scratch.values[group.values..group.values + dim * width],
                 tau: &scratch.tau[group.tau..group.tau + width],
                 dim,
             };
-            from = self.simd.scan(group.width, &job, from, &mut masks);
+            from = self.simd.scan(group.width, &job, from, hits);
             if from == run.len() {
                 return;
             }
-            let first_row = (run.start + from) * lanes;
-            for (slot, &mask) in masks[..group.count].iter().enumerate() {
-                if mask != 0 {
-                    self.take(scratch, group, slot, mask, first_row, rows);
+            let first = (run.start + from) * lanes;
+            for slot in 0..group.count {
+                let mut mask = hits.masks[slot];
+                while mask != 0 {
+                    let lane = index(mask.trailing_zeros());
+                    mask &= mask - 1;
+                    if rows.contains(&(first + lane)) {
+                        self.take(scratch, group, slot, first + lane, hits.sums[slot][lane]);
+                    }
                 }
             }
             from += 1;
         }
     }
 
-    /// Gives the references that passed the filter their exact distance.
-    fn take(&self, scratch: &mut Scratch, group: Group, slot: usize, mut mask: u32, first: usize, rows: &Range<usize>) {
+    /// Takes a reference that passed the filter.
+    #[inline]
+    fn take(&self, scratch: &mut Scratch, group: Group, slot: usize, reference: usize, acc: f32) {
         let query = group.first + slot;
-        let row = scratch.rows[query];
-        let (values, norm) = (self.queries.block.row(row), scratch.norms[query]);
-        let block = &self.part.block;
-        let mut closer = false;
-        while mask != 0 {
-            let reference = first + index(mask.trailing_zeros());
-            mask &= mask - 1;
-            if !rows.contains(&reference) || !self.allowed(row, reference) {
-                continue;
-            }
-            let norm_r = self.packed.norm(reference);
-            let sum = self.simd.sum(values, block.row(reference), norm, norm_r);
-            let found = distance(self.metric, sum, norm, norm_r);
-            closer |= scratch.nearest.push(query, (found, block.ids().get(reference).0));
+        if !self.allowed(scratch.rows[query], reference) {
+            return;
         }
-        if closer {
-            let limit = scratch.nearest.limit(query).0;
-            scratch.tau[group.tau + slot] = self.packed.space.tau(scratch.filters[query], limit);
+        if acc == f32::NEG_INFINITY {
+            // Too far out for the filter, so its sum says nothing.
+            self.measure(scratch, query, reference);
+            self.merge(scratch, query);
+        } else if scratch.pending.push(query, acc, u32::try_from(reference).unwrap_or(u32::MAX)) {
+            self.sift(scratch, group, slot);
+            if 2 * scratch.pending.len(query) > Pending::room(self.queries.k.get()) {
+                // Equal or nearly so: only exact distances, and ids, tell them apart.
+                self.resolve(scratch, query);
+                self.tighten(scratch, group, slot, f32::INFINITY);
+            }
+        }
+    }
+
+    /// Drops what k others, by their sums alone, are certain to be nearer than.
+    fn sift(&self, scratch: &mut Scratch, group: Group, slot: usize) {
+        let (query, k) = (group.first + slot, self.queries.k.get());
+        if scratch.pending.len(query) <= k {
+            return;
+        }
+        let highest = |(acc, row): (f32, u32)| f64::from(acc) + f64::from(self.packed.slack(index(row)));
+        let worst = scratch.pending.smallest(query, k).map(highest).fold(f64::NEG_INFINITY, f64::max);
+        let bound = self.packed.space.bound(scratch.filters[query], worst);
+        self.tighten(scratch, group, slot, bound);
+        scratch.pending.drop_above(query, scratch.tau[group.tau + slot]);
+    }
+
+    /// Lowers a query's τ to what its k-th distance, or a bound of it, allows.
+    fn tighten(&self, scratch: &mut Scratch, group: Group, slot: usize, bound: f32) {
+        let query = group.first + slot;
+        let bound = bound.min(scratch.limits[query].0);
+        let tau = &mut scratch.tau[group.tau + slot];
+        *tau = tau.min(self.packed.space.tau(scratch.filters[query], bound));
+    }
+
+    /// Measures everything that is pending.
+    fn resolve(&self, scratch: &mut Scratch, query: usize) {
+        let block = &self.part.block;
+        for reference in scratch.pending.rows(query) {
+            Simd::prefetch(block.row(index(reference)));
+        }
+        while let Some(reference) = scratch.pending.pop(query) {
+            self.measure(scratch, query, index(reference));
+        }
+        self.merge(scratch, query);
+    }
+
+    /// Gives a reference its exact distance and notes it where it is near enough.
+    fn measure(&self, scratch: &mut Scratch, query: usize, reference: usize) {
+        let block = &self.part.block;
+        let values = self.queries.block.row(scratch.rows[query]);
+        let (norm, norm_r) = (scratch.norms[query], self.packed.norm(reference));
+        let sum = self.simd.sum(values, block.row(reference), norm, norm_r);
+        let pair = (distance(self.metric, sum, norm, norm_r), block.ids().get(reference).0);
+        if nearer(pair, scratch.limits[query]) == Ordering::Less {
+            scratch.found.push(pair);
+        }
+    }
+
+    /// Merges what was noted into the query's top-k, which other tasks may be doing as well.
+    fn merge(&self, scratch: &mut Scratch, query: usize) {
+        let Scratch { rows, limits, found, merged, .. } = scratch;
+        if !found.is_empty() {
+            limits[query] = self.queries.with_top(rows[query], |top, at| {
+                nearest::merge(found, top, at, merged);
+                nearest::limit(top, at)
+            });
+            found.clear();
         }
     }
 
@@ -225,62 +310,4 @@ impl Search<'_> {
 #[inline]
 pub(super) fn index(n: u32) -> usize {
     usize::try_from(n).unwrap_or(usize::MAX)
-}
-
-/// Hands out all panels once, in runs of consecutive ones, as many runs at a time as make a block: first a sample at
-/// wide strides, then what lies between.
-fn in_blocks(panels: Range<usize>, per_block: usize, mut visit: impl FnMut(&[Range<usize>])) {
-    let n = panels.len();
-    // A sample only pays where it is a small part.
-    let first = STRIDES.iter().position(|stride| 4 * stride <= n).unwrap_or(STRIDES.len() - 1);
-    let mut runs = Vec::new();
-    let mut held = 0;
-    for (level, &stride) in STRIDES.iter().enumerate().skip(first) {
-        let done = if level == first { None } else { Some(STRIDES[level - 1]) };
-        let mut at = 0;
-        while at < n {
-            if done.is_some_and(|done| at.is_multiple_of(done)) {
-                at += stride;
-                continue;
-            }
-            let end = match (stride, done) {
-                (1, Some(done)) => at.next_multiple_of(done),
-                (1, None) => at + per_block,
-                _ => at + 1,
-            };
-            let end = end.min(n);
-            runs.push(panels.start + at..panels.start + end);
-            held += end - at;
-            at = if stride == 1 { end } else { at + stride };
-            if held >= per_block {
-                visit(&runs);
-                runs.clear();
-                held = 0;
-            }
-        }
-    }
-    if !runs.is_empty() {
-        visit(&runs);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_panel_is_searched_once() {
-        for (panels, per_block) in
-            [(0..0, 4), (0..1, 1), (3..10, 4), (5..36, 7), (0..33, 100), (7..300, 5), (1..2000, 80)]
-        {
-            let mut seen = vec![0; panels.end];
-            in_blocks(panels.clone(), per_block, |runs| {
-                for panel in runs.iter().cloned().flatten() {
-                    seen[panel] += 1;
-                }
-            });
-            let expected: Vec<i32> = (0..panels.end).map(|p| i32::from(panels.contains(&p))).collect();
-            assert_eq!(seen, expected, "{panels:?} by {per_block}");
-        }
-    }
 }
