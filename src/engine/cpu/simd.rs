@@ -141,6 +141,23 @@ fn prefetch(at: *const f32) {
     let _ = at;
 }
 
+/// Writes down a tile's sums, and for each query which of them are not above its limit.
+#[inline(always)]
+#[allow(clippy::needless_range_loop)] // as in `scan`
+unsafe fn keep<V: Register, const R: usize, const W: usize>(job: &Scan<'_>, sums: &[[V; R]; W], hits: &mut Hits) {
+    // SAFETY: as in `scan`, the only caller.
+    unsafe {
+        for i in 0..W {
+            let limit = V::splat(*job.tau.as_ptr().add(i));
+            hits.masks[i] = 0;
+            for j in 0..R {
+                hits.masks[i] |= sums[i][j].not_above(limit) << (j * V::LANES);
+                sums[i][j].store(hits.sums[i].as_mut_ptr().add(j * V::LANES));
+            }
+        }
+    }
+}
+
 /// [`Simd::scan`] for panels of `R` registers and `W` queries.
 #[inline(always)]
 #[allow(clippy::needless_range_loop)] // indices count registers, which the compiler must see as constants
@@ -194,14 +211,7 @@ unsafe fn scan<V: Register, S: Step, const R: usize, const W: usize>(
                 }
             }
             if !above.iter().all(|&above| V::is_all(above)) {
-                for i in 0..W {
-                    let limit = V::splat(*job.tau.as_ptr().add(i));
-                    hits.masks[i] = 0;
-                    for j in 0..R {
-                        hits.masks[i] |= sums[i][j].not_above(limit) << (j * V::LANES);
-                        sums[i][j].store(hits.sums[i].as_mut_ptr().add(j * V::LANES));
-                    }
-                }
+                keep(job, &sums, hits);
                 return panel;
             }
         }
