@@ -1,4 +1,5 @@
 //! Claims about the command as it is typed: help, refusals, exit codes, what goes to which stream.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 // A command that does not start or prints no text is a failed test.
 
 use std::process::Output;

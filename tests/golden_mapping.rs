@@ -1,4 +1,5 @@
 //! Weights and transfer against CellMapper 0.2.5: its neighbours in, its matrices, labels, numbers and scores out.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 // A golden file that is not as expected ends its test.
 
 #[path = "support/golden.rs"]
