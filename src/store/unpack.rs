@@ -11,7 +11,8 @@ use crate::error::StoreError;
 pub const MARKER: &str = ".atlasknn-demo";
 
 /// Writes the files (relative path, bytes) under `dir`. The top-level folders named in the paths are replaced as a
-/// whole; anything else in `dir` stays.
+/// whole; anything else in `dir` stays. Files that are there already, all of them and nothing else, are not touched: to
+/// a search that was made with them, a file written again is another input.
 ///
 /// # Errors
 /// [`StoreError::Occupied`] when `dir` holds something and was not made by an earlier call; any I/O error.
@@ -19,6 +20,9 @@ pub fn unpack(files: &[(&str, &[u8])], dir: &Path) -> Result<(), StoreError> {
     let marker = dir.join(MARKER);
     if !is_free(dir)? && !marker.is_file() {
         return Err(StoreError::Occupied { path: dir.to_path_buf() });
+    }
+    if is_there(files, dir) {
+        return Ok(());
     }
     fs::create_dir_all(dir).map_err(|e| failed("create", dir, e))?;
     fs::write(&marker, "made by `atlasknn demo`, which may replace what it put here\n")
@@ -38,6 +42,23 @@ pub fn unpack(files: &[(&str, &[u8])], dir: &Path) -> Result<(), StoreError> {
         fs::write(&path, bytes).map_err(|e| failed("write", &path, e))?;
     }
     Ok(())
+}
+
+/// Whether `dir` holds each of these files as it is here, and their folders hold no other.
+fn is_there(files: &[(&str, &[u8])], dir: &Path) -> bool {
+    let same = |(name, bytes): &(&str, &[u8])| fs::read(dir.join(name)).is_ok_and(|found| found == *bytes);
+    let inside = |top: &str| files.iter().filter(|(name, _)| Path::new(name).starts_with(top)).count();
+    files.iter().all(same) && tops(files).into_iter().all(|top| count(&dir.join(top)).is_ok_and(|n| n == inside(top)))
+}
+
+/// How many files a folder and the folders in it hold.
+fn count(dir: &Path) -> io::Result<usize> {
+    let mut files = 0;
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        files += if entry.file_type()?.is_dir() { count(&entry.path())? } else { 1 };
+    }
+    Ok(files)
 }
 
 /// Whether nothing is there, or an empty folder.
@@ -101,6 +122,34 @@ mod tests {
         unpack(&FILES, dir).unwrap();
         assert!(!dir.join("a.zarr/stale").exists() && dir.join("mine").exists());
         assert_eq!(text(&dir.join("a.zarr/zarr.json")), b"{}");
+    }
+
+    #[test]
+    fn files_that_are_there_already_are_not_written_again() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path();
+        unpack(&FILES, dir).unwrap();
+        let written = |name: &str| fs::metadata(dir.join(name)).unwrap().modified().unwrap();
+        let before = FILES.map(|(name, _)| written(name));
+        // A file written again would not be read-only any more, however coarse the clock of the file system is.
+        for (name, _) in FILES {
+            let mut permissions = fs::metadata(dir.join(name)).unwrap().permissions();
+            permissions.set_readonly(true);
+            fs::set_permissions(dir.join(name), permissions).unwrap();
+        }
+        unpack(&FILES, dir).unwrap();
+        assert_eq!(FILES.map(|(name, _)| written(name)), before);
+        assert!(fs::metadata(dir.join("a.zarr/c/0")).unwrap().permissions().readonly());
+    }
+
+    #[test]
+    fn a_changed_file_is_put_right() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path();
+        unpack(&FILES, dir).unwrap();
+        fs::write(dir.join("a.zarr/c/0"), b"\x00\x02").unwrap();
+        unpack(&FILES, dir).unwrap();
+        assert_eq!(text(&dir.join("a.zarr/c/0")), b"\x00\x01");
     }
 
     #[test]
