@@ -31,6 +31,8 @@ pub struct Item {
     pub stored_bytes: u64,
     /// Whether it can be searched.
     pub can_be_rep: bool,
+    /// Whether it holds the names of cells or genes.
+    pub is_index: bool,
 }
 
 /// What the store holds: the one place that asks it.
@@ -45,6 +47,7 @@ pub fn items(store: &Path) -> Result<Vec<Item>, Failure> {
         shards: entry.shards,
         stored_bytes: entry.stored_bytes,
         can_be_rep: entry.representation,
+        is_index: entry.index,
     };
     Ok(entries.into_iter().map(item).collect())
 }
@@ -52,7 +55,9 @@ pub fn items(store: &Path) -> Result<Vec<Item>, Failure> {
 /// What a column or array can be given to.
 fn use_as(item: &Item) -> Vec<String> {
     let mut uses = Vec::new();
-    if item.can_be_rep {
+    if item.can_be_rep && item.path.is_empty() {
+        uses.push("QUERY or REFERENCE".to_owned());
+    } else if item.can_be_rep {
         uses.push(format!("--rep {}", item.path.strip_prefix("obsm/").unwrap_or(&item.path)));
     }
     if let Some(key) = item.path.strip_prefix("obsm/")
@@ -63,9 +68,11 @@ fn use_as(item: &Item) -> Vec<String> {
     if let Some(key) = item.path.strip_prefix("obs/") {
         let kind = item.kind.to_lowercase();
         let words = kind.contains("categorical") || kind.contains("string");
-        if words && !key.starts_with('_') {
+        // Only an array or column of its own is a key, and the names of the cells are none.
+        let column = item.shape.len() == 1 && !item.is_index && !key.contains('/');
+        if column && words {
             uses.push(format!("--label {key}"));
-        } else if item.shape.len() == 1 && !words {
+        } else if column {
             uses.push(format!("--value {key}"));
         }
     }
@@ -89,13 +96,15 @@ pub fn json(store: &Path, items: &[Item]) -> Value {
     json!({ "store": store.display().to_string(), "entries": items.iter().map(entry).collect::<Vec<_>>() })
 }
 
-/// For a person: what can be searched first, then everything else in the store's order.
+/// For a person: what can be searched first, then everything else in the store's order. Folders without values of their
+/// own are left out, and `uns` is one line: `--json` has it all.
 pub fn page(store: &Path, items: &[Item]) -> String {
     let stored: u64 = items.iter().map(|i| i.stored_bytes).sum();
-    let n = u64::try_from(items.len()).unwrap_or(u64::MAX);
-    let arrays = text::counted(n, "array");
-    let mut page = format!("{}: {arrays}, {} on disk\n", store.display(), ByteCount(stored));
-    let (reps, rest): (Vec<&Item>, Vec<&Item>) = items.iter().partition(|i| i.can_be_rep);
+    let (unstructured, items): (Vec<&Item>, Vec<&Item>) =
+        items.iter().filter(|i| !is_folder(i)).partition(|i| i.path.starts_with("uns/"));
+    let count = |items: &[&Item]| text::counted(u64::try_from(items.len()).unwrap_or(u64::MAX), "array");
+    let mut page = format!("{}: {}, {} on disk\n", store.display(), count(&items), ByteCount(stored));
+    let (reps, rest): (Vec<&Item>, Vec<&Item>) = items.into_iter().partition(|i| i.can_be_rep);
     let head = ["", "shape", "type", "chunks", "on disk", "use it as"];
     if reps.is_empty() {
         page.push_str("\nNothing in it can be searched: that needs a dense array of floats with a row per cell.\n");
@@ -107,11 +116,22 @@ pub fn page(store: &Path, items: &[Item]) -> String {
         page.push_str("\nEverything else\n");
         page.push_str(&text::table(&head, &rows(&rest), &[4]));
     }
-    if let Some(rep) = reps.first() {
-        let name = rep.path.strip_prefix("obsm/").unwrap_or(&rep.path);
-        let _ = write!(page, "\nNext:\n  atlasknn map {} REFERENCE -o OUT --rep {name}\n", text::shell_word(store));
+    if !unstructured.is_empty() {
+        let stored = ByteCount(unstructured.iter().map(|i| i.stored_bytes).sum());
+        let _ = writeln!(page, "\nand {} in uns, {stored}; --json lists them", count(&unstructured));
+    }
+    let store = text::shell_word(store);
+    match reps.first().map(|rep| rep.path.strip_prefix("obsm/").unwrap_or(&rep.path)) {
+        Some("") => page.push_str(&format!("\nNext:\n  atlasknn search {store} REFERENCE -o OUT\n")),
+        Some(name) => page.push_str(&format!("\nNext:\n  atlasknn map {store} REFERENCE -o OUT --rep {name}\n")),
+        None => {}
     }
     page
+}
+
+/// Whether it only holds others: no type and no values of its own.
+fn is_folder(item: &Item) -> bool {
+    (item.dtype.is_empty() && item.shape.is_empty() && item.stored_bytes == 0) || item.kind == "null"
 }
 
 fn rows(items: &[&Item]) -> Vec<Vec<String>> {
@@ -122,8 +142,10 @@ fn rows(items: &[&Item]) -> Vec<Vec<String>> {
                 Some(shards) => format!("{} in shards of {}", by(&item.chunks), by(shards)),
                 None => by(&item.chunks),
             };
-            let kind = if item.kind == "array" || item.kind == item.dtype {
+            let kind = if item.kind == "array" || item.kind == "npy" || item.kind == item.dtype {
                 item.dtype.clone()
+            } else if item.dtype.is_empty() {
+                item.kind.clone()
             } else {
                 format!("{} ({})", item.kind, item.dtype)
             };
@@ -152,6 +174,7 @@ mod tests {
             shards: None,
             stored_bytes: 1 << 20,
             can_be_rep,
+            is_index: path == "obs/_index",
         }
     }
 
@@ -167,6 +190,7 @@ mod tests {
             ("obs/n_genes", "array", false, vec!["--value n_genes"]),
             ("obs/doublet", "nullable-boolean", false, vec!["--value doublet"]),
             ("uns/pca/variance", "array", false, vec![]),
+            ("", "npy", true, vec!["QUERY or REFERENCE"]),
         ] {
             assert_eq!(use_as(&item(path, kind, &[10], rep)), uses, "{path}");
         }
@@ -181,6 +205,33 @@ mod tests {
         assert!(at("obsm/X_scvi") < at("obs/cell_type") && at("2,000 × 30") < at("--label cell_type"));
         assert!(page.ends_with("atlasknn map atlas.zarr REFERENCE -o OUT --rep X_scvi\n"), "{page}");
         assert!(super::page(Path::new("a"), &items[..1]).contains("Nothing in it can be searched"));
+        let bare = super::page(Path::new("a.npy"), &[item("", "npy", &[5, 2], true)]);
+        assert!(bare.ends_with("atlasknn search a.npy REFERENCE -o OUT\n"), "{bare}");
+    }
+
+    #[test]
+    fn folders_are_left_out_and_uns_is_one_line() {
+        let folder = Item { dtype: String::new(), stored_bytes: 0, ..item("obsm", "dict", &[], false) };
+        let items = [
+            folder,
+            item("obs/cell_id", "string-array", &[5], false),
+            item("uns/atlasknn/k", "numeric-scalar", &[], false),
+            item("uns/atlasknn/version", "string", &[], false),
+        ];
+        let page = page(Path::new("a.zarr"), &items);
+        assert!(page.starts_with("a.zarr: 1 array, 3.0 MiB on disk"), "{page}");
+        assert!(page.contains("and 2 arrays in uns, 2.0 MiB; --json lists them"), "{page}");
+        assert!(!page.contains("obsm") && !page.contains("uns/"), "{page}");
+    }
+
+    #[test]
+    fn the_names_of_cells_are_no_label() {
+        let mut names = item("obs/cell_id", "string-array", &[10], false);
+        assert_eq!(use_as(&names), ["--label cell_id"]);
+        names.is_index = true;
+        assert!(use_as(&names).is_empty());
+        names.kind = "array".to_owned();
+        assert!(use_as(&names).is_empty());
     }
 
     #[test]

@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use serde_json::Value;
+
 use crate::error::StoreError;
 use crate::store::anndata::{AnnData, datasets};
 use crate::store::disk::Disk;
@@ -34,6 +36,8 @@ pub struct Entry {
     pub stored_bytes: u64,
     /// Whether its rows can be searched.
     pub representation: bool,
+    /// Whether it is the index of a table: the names of its rows.
+    pub index: bool,
 }
 
 /// What the store at `path` holds, parents before children, in the order of their names. The arrays that make up a
@@ -90,6 +94,7 @@ fn npy(source: &NpySource) -> Entry {
         codecs: Vec::new(),
         stored_bytes: source.stored_bytes(),
         representation: true,
+        index: false,
     }
 }
 
@@ -114,6 +119,7 @@ fn walk(disk: &Arc<Disk>, dataset: &str, path: &str, entries: &mut Vec<Entry>) -
         codecs: Vec::new(),
         stored_bytes: 0,
         representation: false,
+        index: false,
     };
     // These are one thing to a reader, made of several arrays of which one says the type.
     let says = match kind {
@@ -125,6 +131,10 @@ fn walk(disk: &Arc<Disk>, dataset: &str, path: &str, entries: &mut Vec<Entry>) -
     let at = entries.len();
     for child in children(disk, &full)? {
         walk(disk, dataset, &join(path, &child), entries)?;
+    }
+    if kind == "dataframe" {
+        let index = join(path, node.attributes.get("_index").and_then(Value::as_str).unwrap_or("_index"));
+        entries[at..].iter_mut().filter(|entry| entry.path == index).for_each(|entry| entry.index = true);
     }
     let below = if says.is_some() { entries.split_off(at) } else { Vec::new() };
     for child in below {
@@ -156,6 +166,7 @@ fn array(disk: &Arc<Disk>, node: &Node, path: &str) -> Result<Entry, StoreError>
         codecs: Vec::new(),
         stored_bytes: 0,
         representation: false,
+        index: false,
     };
     match ZarrArray::open(disk, &node.path) {
         Ok(array) => {
