@@ -69,6 +69,19 @@ fn every_example_in_the_help_can_be_typed() {
 }
 
 #[test]
+fn examples_can_be_pasted_from_a_terminal_of_their_width() {
+    for command in COMMANDS {
+        let page = text(&atlasknn(&[command, "--help"]).stdout);
+        let examples = page.split("Examples").nth(1).expect("examples");
+        let lines: Vec<&str> = examples.lines().collect();
+        // A line that clap wrapped begins at the margin of the one before it.
+        for pair in lines.windows(2).filter(|pair| pair[0].starts_with("    ")) {
+            assert!(pair[0].ends_with('\\') || !pair[1].starts_with("    "), "{command}: {pair:?}");
+        }
+    }
+}
+
+#[test]
 fn help_groups_the_flags() {
     let page = text(&typed("map --help").stdout);
     let headings = ["What to search:", "How to search:", "How to map:", "Within what:", "The run:"];
@@ -126,9 +139,10 @@ fn bad_values_say_what_is_wanted() {
         ("map q r -o out -k 0", "1 to 256"),
         ("map q r -o out -k 257", "1 to 256"),
         ("search q r -o out -k many", "1 to 256"),
+        ("search q r -o out -k -3", "1 to 256"),
         ("search q r -o out --metric euclid", "euclidean"),
         ("search q r -o out --host-memory lots", "8GiB"),
-        ("search q r -o out --threads 0", "--threads"),
+        ("search q r -o out --threads 0", "1 to 1024"),
         ("map q r -o out --presence-percentiles 99,1", "1,99"),
         ("map q r -o out --presence-percentiles 5", "1,99"),
         ("map q r -o out --min-confidence 2", "0 to 1"),
@@ -139,6 +153,7 @@ fn bad_values_say_what_is_wanted() {
         ("map q r -o out --self-edges", "self-mapping"),
         ("map q r", "--out"),
         ("map --label a q r -o out", "write QUERY and REFERENCE first"),
+        ("map -o out --label a ./Cargo.toml", "write QUERY and REFERENCE first"),
         ("evaluate m --truth query.zarr", "query.zarr:obs/cell_type"),
         ("transfer n r -o out", "nothing to transfer"),
         ("frobnicate", "frobnicate"),

@@ -145,6 +145,10 @@ fn an_output_around_an_input_is_refused_whatever_it_is_called() {
     let around = root.path().join("data/../data");
     assert!(not_over("QUERY", &input, &around).is_err());
     assert!(not_over("QUERY", &input, &root.path().join("data/out.zarr")).is_ok());
+    assert!(not_over("QUERY", &input, &root.path().join("data/query.zarr2")).is_ok());
+    assert!(not_over("QUERY", &input, &root.path().join("new/out.zarr")).is_ok());
+    let inside = not_over("QUERY", &input, &root.path().join("data/../data/query.zarr/new/out.zarr"));
+    assert!(inside.expect_err("inside").0.contains("lies inside the QUERY"));
 }
 
 #[test]

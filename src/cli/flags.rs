@@ -21,13 +21,13 @@ fn metric_parser() -> impl TypedValueParser<Value = Metric> {
 #[command(next_help_heading = "What to search")]
 pub struct What {
     /// Where the cells' coordinates are: X_pca (short for obsm/X_pca), X, layers/NAME, or the path of an array
-    #[arg(long, value_name = "NAME", default_value = "X_pca")]
+    #[arg(long, value_name = "NAME", default_value = "X_pca", value_parser = values::rep)]
     pub rep: String,
     /// The reference's coordinates, where they have another name than the query's [default: the same name]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = values::rep)]
     pub reference_rep: Option<String>,
     /// How many neighbours each cell gets, 1 to 256; usually 15 to 30
-    #[arg(short, value_name = "K", default_value = "30", value_parser = values::k)]
+    #[arg(short, value_name = "K", default_value = "30", allow_negative_numbers = true, value_parser = values::k)]
     pub k: K,
     /// How far apart two cells are
     #[arg(long, value_name = "NAME", default_value = "euclidean", value_parser = metric_parser())]
@@ -104,7 +104,7 @@ pub struct Mapping {
     /// Turn labels below this confidence into missing ones, 0 to 1 [default: keep all]
     #[arg(long, value_name = "C", value_parser = values::share)]
     pub min_confidence: Option<f32>,
-    /// Also write the probability of every category of every label
+    /// Also write the probability of every category of every label, to obsm/KEY_probabilities
     #[arg(long)]
     pub probabilities: bool,
     /// Also score how well each reference cell is represented in the query, 0 to 1
@@ -164,7 +164,7 @@ pub struct Within {
     #[arg(long, value_name = "SIZE")]
     pub device_memory: Option<ByteCount>,
     /// Use this many threads [default: one per core]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = values::threads)]
     pub threads: Option<NonZeroUsize>,
 }
 

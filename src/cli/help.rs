@@ -75,7 +75,8 @@ Examples:
   Neighbours in an atlas:
     atlasknn search query.zarr atlas.zarr -o neighbours.zarr --rep X_scvi -k 30
   By cosine distance, where the two sides name their coordinates differently:
-    atlasknn search query.zarr atlas.zarr -o neighbours.zarr --rep X_emb --reference-rep X_scvi --metric cosine
+    atlasknn search query.zarr atlas.zarr -o neighbours.zarr --metric cosine \\
+        --rep X_emb --reference-rep X_scvi
   Neighbours of every cell among the cells of the other batches:
     atlasknn search cells.zarr -o neighbours.zarr --exclude-group batch
   Plain arrays, within 4 GiB of memory:
@@ -90,7 +91,8 @@ Examples:
   One label from neighbours found before:
     atlasknn transfer neighbours.zarr atlas.zarr -o labels.zarr --label cell_type
   Another kernel, with the probability of every category:
-    atlasknn transfer neighbours.zarr atlas.zarr -o labels.zarr --label cell_type --kernel equal --probabilities
+    atlasknn transfer neighbours.zarr atlas.zarr -o labels.zarr --label cell_type \\
+        --kernel equal --probabilities
   Let two categories vote only:
     atlasknn transfer neighbours.zarr atlas.zarr -o t_cells.zarr --label cell_type \\
         --label-subset \"cell_type=CD4 T\" --label-subset \"cell_type=CD8 T\"";

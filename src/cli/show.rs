@@ -117,6 +117,7 @@ fn written(mapping: Option<&MappingRequest>) -> Vec<Vec<String>> {
     if let Some(mapping) = mapping {
         for label in &mapping.labels {
             obs.extend([format!("{label}_pred"), format!("{label}_conf")]);
+            obsm.extend(mapping.probabilities.then(|| format!("{label}_probabilities")));
         }
         obs.extend(mapping.values.iter().map(|key| format!("{key}_pred")));
         obsm.extend(mapping.obsm.iter().map(|key| format!("{key}_pred")));

@@ -93,7 +93,10 @@ fn the_summary_says_what_was_done_and_lists_what_was_written() {
     ] {
         assert!(page.contains(wanted), "no {wanted} in {page}");
     }
-    assert!(!page.contains("resumed"));
+    assert!(!page.contains("resumed") && !page.contains("probabilities"));
+    let probable = MappingRequest { probabilities: true, ..a_mapping() };
+    let page = outcome(Kind::Map, &an_outcome(), Some(&probable));
+    assert!(page.contains("cell_type_probabilities"), "{page}");
     let resumed = Outcome { units: (4, 12), recall: Some(0.991), ..an_outcome() };
     let page = outcome(Kind::Search, &resumed, None);
     assert!(page.contains("12 units reused, 4 computed now") && page.contains("99.1 % of the true"), "{page}");

@@ -1,5 +1,6 @@
 //! How single values are read from the command line. Each parser says what it wanted instead.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::ValueEnum;
@@ -87,6 +88,24 @@ pub fn k(text: &str) -> Result<K, String> {
     K::new(number).map_err(|e| e.to_string())
 }
 
+/// A number of threads. The limit is there for typing errors: far more threads than cores take minutes to do nothing.
+pub fn threads(text: &str) -> Result<NonZeroUsize, String> {
+    match text.parse::<NonZeroUsize>() {
+        Ok(n) if n.get() <= THREADS_MAX => Ok(n),
+        _ => Err(format!("write a whole number from 1 to {THREADS_MAX}; more than there are cores is of no use")),
+    }
+}
+
+const THREADS_MAX: usize = 1024;
+
+/// Where coordinates are; what there is only shows in the store.
+pub fn rep(text: &str) -> Result<String, String> {
+    if text.trim_matches('/').is_empty() {
+        return Err("write the name of an array, for example X_pca or layers/scaled".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
 /// A metric by its name; used behind a list of the names, so that a typing error gets a suggestion.
 pub fn metric(text: &str) -> Result<Metric, String> {
     text.parse().map_err(|e: crate::error::UnitError| e.to_string())
@@ -129,6 +148,9 @@ pub fn obsm_key(text: &str) -> Result<String, String> {
 
 fn bare_key(text: &str, group: &str, wanted: &str) -> Result<String, String> {
     let key = text.strip_prefix(group).unwrap_or(text);
+    if std::path::Path::new(text).exists() && text.contains(['/', '.']) {
+        return Err(format!("this is a path; write QUERY and REFERENCE first, then the name of {wanted}"));
+    }
     if key.is_empty() || key.contains('/') { Err(format!("write the name of {wanted}")) } else { Ok(key.to_owned()) }
 }
 
@@ -148,10 +170,13 @@ mod tests {
 
     #[test]
     fn values_out_of_range_say_what_is_wanted() {
-        let cases: [(&str, Result<(), String>); 9] = [
+        let cases: [(&str, Result<(), String>); 12] = [
             ("1 to 256", k("0").map(drop)),
             ("1 to 256", k("257").map(drop)),
             ("1 to 256", k("many").map(drop)),
+            ("1 to 1024", threads("0").map(drop)),
+            ("1 to 1024", threads("9999").map(drop)),
+            ("X_pca", rep("/").map(drop)),
             ("0 to 1", share("1.5").map(drop)),
             ("0 to 1", share("NaN").map(drop)),
             ("1,99", percentiles("99,1").map(drop)),
