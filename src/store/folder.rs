@@ -235,6 +235,11 @@ pub(crate) fn from_io(action: &'static str, path: &Path, error: std::io::Error) 
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => StoreError::DiskFull { path },
         ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => StoreError::Permission { action, path },
         ErrorKind::NotFound if action == "read" => StoreError::Missing { path },
+        ErrorKind::NotADirectory => {
+            let file = path.ancestors().find(|at| at.is_file()).unwrap_or(&path);
+            let (array, found) = (file.display().to_string(), "a file".to_owned());
+            StoreError::WrongKind { array, found, expected: "a folder is needed here; name another path".to_owned() }
+        }
         _ => StoreError::Io { action, path, source: error },
     }
 }
@@ -347,7 +352,9 @@ mod tests {
         let (dir, _) = folder();
         std::fs::write(dir.path().join("file"), b"").unwrap();
         let folder = Folder::new(&dir.path().join("file"), &IoCounters::new());
-        let message = folder.write("inside", b"x").unwrap_err().to_string();
-        assert!(message.contains("inside"), "{message}");
+        for error in [folder.write("inside", b"x").unwrap_err(), folder.read("inside").unwrap_err()] {
+            let message = error.to_string();
+            assert!(message.ends_with("file is a file; a folder is needed here; name another path"), "{message}");
+        }
     }
 }
