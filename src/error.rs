@@ -138,7 +138,7 @@ pub enum StoreError {
         why: String,
     },
     /// No room.
-    #[error("no space left on the device while writing {}; free some and run again with --resume", path.display())]
+    #[error("no space left on the device while writing {}; free some and run again (--resume keeps what is finished)", path.display())]
     DiskFull {
         /// The file.
         path: PathBuf,
@@ -366,7 +366,7 @@ pub enum JobError {
         needs: ByteCount,
     },
     /// Stopped by the user; finished work is kept.
-    #[error("interrupted; continue with --resume")]
+    #[error("interrupted; what is finished is kept: the same command with --resume continues")]
     Interrupted,
 }
 

@@ -234,12 +234,11 @@ fn what_cannot_be_opened_is_said_plainly() -> Result<(), Box<dyn Error>> {
     for (path, rep, says) in [
         (folder.path().join("none.zarr"), "X_pca", "none.zarr does not exist"),
         (folder.path().join("none.npy"), "", "none.npy does not exist"),
+        (folder.path().join("celsl.csv"), "", "has no celsl.csv; there is cells.csv"),
+        (folder.path().join("cell.npy"), "", "has no cell.npy; there is cells.npz"),
+        (store.join(".."), "X_pca", "zarr.json, .zgroup or .zarray; name one of the stores in it: v2.zarr"),
         (folder.path().to_owned(), "X_pca", "is not a store this can read: it has no zarr.json, .zgroup or .zarray"),
-        (
-            folder.path().join("cells.h5ad"),
-            "X_pca",
-            "convert it with anndata.read_h5ad(\"x.h5ad\").write_zarr(\"x.zarr\")",
-        ),
+        (folder.path().join("cells.h5ad"), "X_pca", "cells.h5ad\").write_zarr(\""),
         (folder.path().join("cells.zarr.zip"), "X_pca", "unzip it first"),
         (folder.path().join("cells.npz"), "", "save the one you mean with numpy.save"),
         (folder.path().join("cells.csv"), "", "a zarr store is a folder"),
@@ -248,12 +247,12 @@ fn what_cannot_be_opened_is_said_plainly() -> Result<(), Box<dyn Error>> {
         (store.clone(), "layers/x", "has no layers/x; there is"),
         (store.clone(), "", "has no obsm/; there is"),
         (store.clone(), "../v2.zarr/obsm/X_pca", "has no ../v2.zarr/obsm/X_pca"),
-        (store.clone(), "X", ":X is a sparse matrix (csr_matrix); rows to search must be dense"),
+        (store.clone(), "X", ":X is a sparse matrix (csr_matrix); coordinates must be dense"),
         (store.clone(), "obs/cell_type", ":obs/cell_type is a group (categorical); an array is needed"),
-        (store.clone(), "obs/score", ":obs/score is 1-dimensional; rows to search must be two-dimensional"),
+        (store.clone(), "obs/score", ":obs/score is 1-dimensional; coordinates must be two-dimensional"),
         (store.join("obsm"), "X_pcs", "has no X_pcs; there is X_pca"),
-        (fixture("older_layouts/v2.zarr"), "X_table", ":obsm/X_table is a table; rows to search must be an array"),
-        (fixture("older_layouts/v2.zarr"), "X_whole", ":obsm/X_whole is of int64; rows to search must be float16"),
+        (fixture("older_layouts/v2.zarr"), "X_table", ":obsm/X_table is a table; coordinates must be an array"),
+        (fixture("older_layouts/v2.zarr"), "X_whole", ":obsm/X_whole is of int64; coordinates must be float16"),
     ] {
         let opened = open_representation(&path, rep, &IoCounters::new()).map(|source| source.name().to_owned());
         let error = opened.map_err(|e| e.to_string());

@@ -191,10 +191,10 @@ impl AnnData {
         let (found, expected) = match node.encoding() {
             "csr_matrix" | "csc_matrix" => (
                 format!("a sparse matrix ({})", node.encoding()),
-                "rows to search must be dense; use an embedding such as --rep X_pca, or write the matrix densely",
+                "coordinates must be dense; use an embedding such as --rep X_pca, or write the matrix densely",
             ),
             "dataframe" => {
-                ("a table".to_owned(), "rows to search must be an array; store it with .to_numpy(dtype=\"float32\")")
+                ("a table".to_owned(), "coordinates must be an array; store it with .to_numpy(dtype=\"float32\")")
             }
             _ => return Ok(()),
         };

@@ -136,6 +136,11 @@ pub fn nearest(name: &str, names: &[String]) -> Vec<String> {
     scored.into_iter().take(5).map(|(_, n)| n.clone()).collect()
 }
 
+/// Whether one name may be a slip of the other.
+pub fn alike(a: &str, b: &str) -> bool {
+    strsim::jaro_winkler(&a.to_lowercase(), &b.to_lowercase()) > 0.85
+}
+
 /// The whole numbers of a JSON array.
 pub(crate) fn numbers(value: Option<&Value>) -> Vec<u64> {
     value.and_then(Value::as_array).map(|v| v.iter().filter_map(Value::as_u64).collect()).unwrap_or_default()

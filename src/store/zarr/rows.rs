@@ -79,18 +79,18 @@ impl ZarrSource {
             expected: expected.to_owned(),
         };
         let Element::Float(dtype) = *array.element() else {
-            let expected = "rows to search must be float16, float32 or float64; store the array as one of them";
+            let expected = "coordinates must be float16, float32 or float64; store the array as one of them";
             return Err(wrong(format!("of {}", array.element().name()), expected));
         };
         let (&[rows, columns], &[chunk_rows, chunk_columns]) = (array.shape(), array.chunk_shape()) else {
-            let expected = "rows to search must be two-dimensional, cells × dimensions";
+            let expected = "coordinates must be two-dimensional, cells × dimensions";
             return Err(wrong(format!("{}-dimensional", array.shape().len()), expected));
         };
         let (Ok(dim), Ok(chunk_columns)) = (usize::try_from(columns), usize::try_from(chunk_columns)) else {
             return Err(wrong(format!("{columns} columns wide"), "this machine can't address so many"));
         };
         if dim == 0 {
-            return Err(wrong("without columns".to_owned(), "rows to search must have at least one dimension"));
+            return Err(wrong("without columns".to_owned(), "coordinates must have at least one dimension"));
         }
         let stored_bytes = array.stored_bytes()?;
         let chunks = columns.div_ceil(chunk_columns as u64);

@@ -277,11 +277,11 @@ fn a_truncated_shard_is_damaged() -> Result<(), Failure> {
 #[test]
 fn arrays_that_cannot_be_rows_are_refused_with_what_they_are() -> Result<(), Failure> {
     for (metadata, says) in [
-        (v3("int32", &[4, 2], &[4, 2], None, &codecs(&[])), "of int32; rows to search must be float16"),
-        (v3("bool", &[4, 2], &[4, 2], None, &json!([{"name": "bytes"}])), "of bool; rows to search must be float16"),
-        (v3("float32", &[8], &[4], None, &codecs(&[])), "1-dimensional; rows to search must be two-dimensional"),
-        (v3("float32", &[2, 2, 2], &[2, 2, 2], None, &codecs(&[])), "3-dimensional; rows to search"),
-        (v3("float32", &[8, 0], &[4, 1], None, &codecs(&[])), "without columns; rows to search must have"),
+        (v3("int32", &[4, 2], &[4, 2], None, &codecs(&[])), "of int32; coordinates must be float16"),
+        (v3("bool", &[4, 2], &[4, 2], None, &json!([{"name": "bytes"}])), "of bool; coordinates must be float16"),
+        (v3("float32", &[8], &[4], None, &codecs(&[])), "1-dimensional; coordinates must be two-dimensional"),
+        (v3("float32", &[2, 2, 2], &[2, 2, 2], None, &codecs(&[])), "3-dimensional; coordinates must"),
+        (v3("float32", &[8, 0], &[4, 1], None, &codecs(&[])), "without columns; coordinates must have"),
     ] {
         let folder = tempfile::tempdir()?;
         std::fs::write(folder.path().join("zarr.json"), metadata.to_string())?;
