@@ -246,5 +246,10 @@ fn missing_things_are_named_with_what_is_there() {
     let gone = SearchRequest { query: dir.path().join("gone.zarr"), ..base.clone() };
     let message = refused(&MapRequest { search: gone, mapping: plain() });
     assert!(message.contains("gone.zarr does not exist"), "{message}");
+    for (key, says) in [("phas", "phase"), ("n_genes", "categorical or text")] {
+        let search = SearchRequest { exclude_group: Some(key.to_owned()), ..base.clone() };
+        let message = refused(&MapRequest { search, mapping: plain() });
+        assert!(message.contains(key) && message.contains(says), "{message}");
+    }
     assert!(!out.exists(), "nothing is written before everything is checked");
 }

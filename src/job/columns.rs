@@ -40,13 +40,31 @@ pub fn categories(cells: &AnnData, key: &str) -> Result<Categories, Error> {
             let (names, positions) = vocabulary.clone().sorted();
             Ok(Categories { names, ordered: false, column, vocabulary: Some((vocabulary, positions)) })
         }
-        other => Err(StoreError::WrongKind {
-            array: column.name().to_owned(),
-            found: format!("a {} column", other.name()),
-            expected: "labels are categorical or text; use --value for numbers".to_owned(),
-        }
-        .into()),
+        _ => Err(no_categories(&column)),
     }
+}
+
+/// Checks that [`categories`] would open `obs/KEY`, without reading it.
+///
+/// # Errors
+/// A missing key, a column of numbers.
+pub fn check_categories(cells: &AnnData, key: &str) -> Result<(), Error> {
+    let column = cells.obs(key)?;
+    match column.kind() {
+        ColumnKind::Categorical { .. } | ColumnKind::Strings => Ok(()),
+        _ => Err(no_categories(&column)),
+    }
+}
+
+fn no_categories(column: &Column) -> Error {
+    let expected = "a categorical or text column is needed: make it one with .astype(str).astype(\"category\"), or \
+                    transfer numbers with --value";
+    StoreError::WrongKind {
+        array: column.name().to_owned(),
+        found: format!("a {} column", column.kind().name()),
+        expected: expected.to_owned(),
+    }
+    .into()
 }
 
 impl Categories {

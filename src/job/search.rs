@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
+use super::columns::check_categories;
 use super::groups::Groups;
 use super::inputs::Inputs;
 use super::manifest::{Marker, Statistics};
@@ -21,6 +22,7 @@ use crate::schedule::blocks::{unit_count, unit_rows};
 use crate::schedule::progress::{Stage, Step};
 use crate::schedule::search::{Checkpoint, Search, UnitSink, search};
 use crate::store::Source;
+use crate::store::anndata::AnnData;
 use crate::store::neighbours::NeighboursWriter;
 use crate::topk::{PADDING, TopK};
 use crate::units::K;
@@ -64,6 +66,11 @@ impl<'a> Planned<'a> {
     /// Whatever would stop the search before it begins.
     pub fn new(request: &'a SearchRequest, run: &Run<'_>) -> Result<Self, Error> {
         let inputs = Inputs::open(request, &run.io)?;
+        if let Some(key) = &request.exclude_group {
+            let (queries, references) = annotated(&inputs)?;
+            check_categories(references, key)?;
+            check_categories(queries, key)?;
+        }
         let engine = CpuEngine::new(CpuConfig { metric: request.metric, pool: Arc::clone(&run.pool), simd: None })?;
         let variant = engine.simd().to_owned();
         let dim = inputs.queries.source.dim();
@@ -206,12 +213,8 @@ impl<'a> Planned<'a> {
 
     fn groups(&self) -> Result<Option<Groups>, Error> {
         let Some(key) = &self.request.exclude_group else { return Ok(None) };
-        let of = |cells: &'_ super::inputs::Cells| cells.annotations.is_none();
-        if of(&self.inputs.queries) || of(&self.inputs.references) {
-            return Err(JobError::Refused("--exclude-group needs AnnData stores on both sides".to_owned()).into());
-        }
-        let both = self.inputs.queries.annotations.as_ref().zip(self.inputs.references.annotations.as_ref());
-        both.map(|(queries, references)| Groups::open(queries, references, key)).transpose()
+        let (queries, references) = annotated(&self.inputs)?;
+        Groups::open(queries, references, key).map(Some)
     }
 
     fn tell_beginning(&self, run: &Run<'_>, rows: u64, done: &[u64], checkpoint: Option<&Checkpoint>) {
@@ -241,6 +244,12 @@ pub struct SearchDone {
     pub pairs: u64,
     /// Units computed and reused.
     pub units: (u64, u64),
+}
+
+/// What is known of the cells of both sides, for --exclude-group.
+fn annotated(inputs: &Inputs) -> Result<(&AnnData, &AnnData), Error> {
+    let both = inputs.queries.annotations.as_ref().zip(inputs.references.annotations.as_ref());
+    both.ok_or_else(|| JobError::Refused("--exclude-group needs AnnData stores on both sides".to_owned()).into())
 }
 
 /// Whether the names of an axis are copied.
