@@ -101,9 +101,12 @@ fn subject(planned: &Planned<'_>) -> Subject {
 
 fn sides<'a>(planned: &'a Planned<'_>) -> Sides<'a> {
     let inputs = &planned.inputs;
+    let references = inputs.references.annotations.as_ref();
+    let named = search::copies_names(planned.request.run.names, inputs.references.source.rows());
     Sides {
         queries: inputs.queries.annotations.as_ref(),
-        references: inputs.references.annotations.as_ref(),
+        references,
+        reference_names: references.filter(|_| named),
         rows: inputs.queries.source.rows(),
         reference_rows: inputs.references.source.rows(),
         self_mapping: inputs.self_mapping,
@@ -156,10 +159,8 @@ fn job(
     }
     let done = planned.run(&output, &run)?;
     (outcome.k, outcome.pairs, outcome.units) = (done.k.get() as u64, done.pairs, done.units);
-    let inputs = &planned.inputs;
-    let names = inputs.references.annotations.as_ref();
-    let names = names.filter(|_| search::copies_names(request.run.names, inputs.references.source.rows()));
-    names::write_axis(&output, &run, "var", inputs.references.source.rows(), names)?;
+    let sides = sides(&planned);
+    names::write_axis(&output, &run, "var", sides.reference_rows, sides.reference_names)?;
     let mut axes = Axes::default();
     let mut uns = planned.kth_distances(&output)?;
     if let Some(rounding) = planned.inputs.rounding {
@@ -172,7 +173,7 @@ fn job(
     }
     if let (Some(mapping), Some((_, plan))) = (mapping, &mapping_plan) {
         let from = std::sync::Arc::clone(&output.folder);
-        let mapped = stages::run(&output, &run, &from, &sides(&planned), mapping, plan)?;
+        let mapped = stages::run(&output, &run, &from, &sides, mapping, plan)?;
         (axes.obs, axes.var) = (mapped.obs, mapped.var);
         uns.extend(mapped.uns);
     }

@@ -1,12 +1,16 @@
 //! Presence scores: one pass over the neighbours in row order, sums kept for every reference, scores at the end.
 
+use std::collections::HashSet;
+
 use serde_json::json;
 
 use super::columns::{Categories, categories};
 use super::mapping::Weighing;
+use super::names::NameWriter;
 use super::output::Output;
 use super::request::PresenceRequest;
 use super::run::Run;
+use super::wanted::Sides;
 use crate::error::{Error, JobError};
 use crate::schedule::Part;
 use crate::schedule::blocks::{unit_count, unit_rows};
@@ -28,9 +32,9 @@ pub fn run(
     run: &Run<'_>,
     weighing: &Weighing,
     request: &PresenceRequest,
-    queries: Option<&AnnData>,
+    sides: &Sides<'_>,
 ) -> Result<Vec<String>, Error> {
-    let groups = match (&request.by, queries) {
+    let groups = match (&request.by, sides.queries) {
         (None, _) => None,
         (Some(key), Some(cells)) => Some(categories(cells, key)?),
         (Some(_), None) => {
@@ -39,7 +43,7 @@ pub fn run(
     };
     let presence = sum(run, weighing, groups.as_ref())?;
     let options = PresenceOptions { log: request.log, percentiles: request.percentiles, min_max: request.min_max };
-    write(output, &presence, &options, groups.as_ref())?;
+    write(output, &presence, &options, groups.as_ref(), sides)?;
     Ok(vec!["presence_score".to_owned(), "presence_raw".to_owned()])
 }
 
@@ -79,13 +83,15 @@ fn write(
     presence: &Presence,
     options: &PresenceOptions,
     groups: Option<&Categories>,
+    sides: &Sides<'_>,
 ) -> Result<(), Error> {
     let references = presence.references() as u64;
     let column = |name: &str, kind| {
         RowArray::create(&output.folder, ArraySpec::rows(&format!("var/{name}"), kind, references, None))
     };
     let (raw, score) = (column("presence_raw", Kind::F64)?, column("presence_score", Kind::F32)?);
-    let by_group = groups.map(|groups| group_columns(output, groups, references)).transpose()?.unwrap_or_default();
+    let frame = groups.map(|groups| Frame::create(output, groups, references, sides.reference_names)).transpose()?;
+    let by_group = frame.as_ref().map_or(&[][..], |frame| &frame.columns);
     let scale = presence.scale(PresenceOf::All, options)?;
     let group_scales: Vec<_> =
         (0..by_group.len()).map(|group| presence.scale(PresenceOf::Group(group), options)).collect::<Result<_, _>>()?;
@@ -95,6 +101,9 @@ fn write(
         let rows = index(rows.start)..index(rows.end);
         raw.write_shard(shard, Values::F64(presence.raw(PresenceOf::All, rows.clone()).collect()))?;
         score.write_shard(shard, Values::F32(presence.scores(PresenceOf::All, &scale, rows.clone())))?;
+        if let Some(frame) = &frame {
+            frame.index.write_unit(shard)?;
+        }
         for (group, (array, scale)) in by_group.iter().zip(&group_scales).enumerate() {
             let scores = presence.scores(PresenceOf::Group(group), scale, rows.clone());
             array.write_shard(shard, Values::F32(scores))?;
@@ -104,14 +113,61 @@ fn write(
 }
 
 /// `varm/presence_score` as a data frame, one column per group, as CellMapper has it.
-fn group_columns(output: &Output, groups: &Categories, references: u64) -> Result<Vec<RowArray>, Error> {
-    let mut attributes = encoding_attributes("dataframe", "0.2.0");
-    attributes.insert("_index".to_owned(), json!("_index"));
-    attributes.insert("column-order".to_owned(), json!(groups.names));
-    write_group(&output.folder, "varm/presence_score", &attributes)?;
-    let column = |name: &String| {
-        let path = format!("varm/presence_score/{}", name.replace('/', "_"));
-        Ok(RowArray::create(&output.folder, ArraySpec::rows(&path, Kind::F32, references, None))?)
+struct Frame<'a> {
+    index: NameWriter<'a>,
+    columns: Vec<RowArray>,
+}
+
+impl<'a> Frame<'a> {
+    fn create(
+        output: &Output,
+        groups: &Categories,
+        references: u64,
+        names: Option<&'a AnnData>,
+    ) -> Result<Self, Error> {
+        const PATH: &str = "varm/presence_score";
+        let columns = column_names(&groups.names);
+        let mut attributes = encoding_attributes("dataframe", "0.2.0");
+        attributes.insert("_index".to_owned(), json!("_index"));
+        attributes.insert("column-order".to_owned(), json!(columns));
+        write_group(&output.folder, PATH, &attributes)?;
+        let column = |name: &String| {
+            RowArray::create(&output.folder, ArraySpec::rows(&format!("{PATH}/{name}"), Kind::F32, references, None))
+        };
+        Ok(Self {
+            index: NameWriter::create(&output.folder, PATH, references, names)?,
+            columns: columns.iter().map(column).collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+/// Categories as names of arrays, in the same order, each another one: no `/`, and none that zarr or AnnData keep for
+/// themselves.
+fn column_names(categories: &[String]) -> Vec<String> {
+    let mut taken = HashSet::new();
+    let mut unique = |category: &String| {
+        let plain = category.replace('/', "_");
+        let reserved = plain.trim_matches('.').is_empty() || plain.starts_with("__");
+        let base = if reserved || plain == "_index" || plain == "zarr.json" { format!("group {plain}") } else { plain };
+        let mut name = base.clone();
+        let mut copy = 1;
+        while !taken.insert(name.clone()) {
+            copy += 1;
+            name = format!("{base} ({copy})");
+        }
+        name
     };
-    groups.names.iter().map(column).collect()
+    categories.iter().map(&mut unique).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_category_has_a_column_of_its_own() {
+        let names = ["T/NK", "T_NK", "B", "_index", "", "..", "__x", "zarr.json"].map(str::to_owned);
+        let expected = ["T_NK", "T_NK (2)", "B", "group _index", "group ", "group ..", "group __x", "group zarr.json"];
+        assert_eq!(column_names(&names), expected);
+    }
 }

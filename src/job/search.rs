@@ -307,13 +307,15 @@ impl UnitSink for Sink<'_> {
     }
 }
 
-/// The sum of the k-th distances of the rows that have k neighbours, and how many those are.
+/// The sum of the k-th distances of the rows that have k neighbours, and how many those are. Distances beyond float32
+/// are left out, as in the statistics: JSON has no infinity, and a marker that cannot be read is a unit lost.
 fn kth_distances(top: &TopK) -> (f64, u64) {
     let mut sum = (0.0, 0);
     for row in 0..top.rows() {
         let (ids, distances) = top.row(row);
         if let (Some(&id), Some(&distance)) = (ids.last(), distances.last())
             && id != PADDING
+            && distance.is_finite()
         {
             sum = (sum.0 + f64::from(distance), sum.1 + 1);
         }

@@ -66,7 +66,7 @@ pub fn run(
         matrix::run(output, run, &weighing, &Offsets::new(counts))?;
     }
     if let Some(request) = &mapping.presence {
-        mapped.var = presence::run(output, run, &weighing, request, sides.queries)?;
+        mapped.var = presence::run(output, run, &weighing, request, sides)?;
     }
     let (statistics, found) = (&weighing.statistics, weighing.statistics.count);
     mapped.uns.insert(

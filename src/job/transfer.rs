@@ -8,7 +8,7 @@ use super::finish::{self, Axes};
 use super::inputs::annotations;
 use super::manifest::{FORMAT, Manifest};
 use super::output::read_manifest;
-use super::request::{Outcome, PlanReport, Seconds, TransferRequest};
+use super::request::{Names, Outcome, PlanReport, Seconds, TransferRequest};
 use super::run::{Run, processor_name};
 use super::wanted::Sides;
 use super::{account, begin, check_place, mapping_parameters, names, report, search, stages, wanted};
@@ -69,10 +69,12 @@ impl Earlier {
         })
     }
 
-    fn sides(&self) -> Sides<'_> {
+    fn sides(&self, names: Names) -> Sides<'_> {
+        let named = search::copies_names(names, self.manifest.reference_rows);
         Sides {
             queries: self.queries.as_ref(),
             references: self.references.as_ref(),
+            reference_names: self.references.as_ref().filter(|_| named),
             rows: self.rows,
             reference_rows: self.manifest.reference_rows,
             self_mapping: self.self_mapping,
@@ -81,7 +83,7 @@ impl Earlier {
     }
 
     fn plan(&self, request: &TransferRequest, run: &Run<'_>) -> Result<(MappingInput, MappingPlan), Error> {
-        let input = wanted::check(&request.mapping, &self.sides(), self.k, run.threads, run.budget)?;
+        let input = wanted::check(&request.mapping, &self.sides(request.run.names), self.k, run.threads, run.budget)?;
         let plan = crate::plan::mapping::plan(&input)?;
         Ok((input, plan))
     }
@@ -146,11 +148,10 @@ pub fn transfer(request: &TransferRequest, observer: &dyn Observer, stop: &Stop)
         run.fill(&mut outcome);
         return Ok(outcome);
     }
-    let sides = earlier.sides();
-    for (axis, rows, cells) in [("obs", sides.rows, sides.queries), ("var", sides.reference_rows, sides.references)] {
-        let names = cells.filter(|_| search::copies_names(request.run.names, rows));
-        names::write_axis(&output, &run, axis, rows, names)?;
-    }
+    let sides = earlier.sides(request.run.names);
+    let query_names = sides.queries.filter(|_| search::copies_names(request.run.names, sides.rows));
+    names::write_axis(&output, &run, "obs", sides.rows, query_names)?;
+    names::write_axis(&output, &run, "var", sides.reference_rows, sides.reference_names)?;
     let mapped = stages::run(&output, &run, &earlier.folder, &sides, &request.mapping, &plan)?;
     let axes = Axes { obs: mapped.obs, var: mapped.var };
     run.fill(&mut outcome);

@@ -16,6 +16,8 @@ pub struct Sides<'a> {
     pub queries: Option<&'a AnnData>,
     /// The reference's.
     pub references: Option<&'a AnnData>,
+    /// Where the names of the references are copied from; `None` writes a range index.
+    pub reference_names: Option<&'a AnnData>,
     /// Query rows.
     pub rows: u64,
     /// Reference rows.

@@ -160,3 +160,24 @@ def test_without_names_the_rows_are_numbered(atlasknn, stores, opener, tmp_path)
     out = OPENERS[opener](tmp_path / "out.zarr")
     assert list(out.obs_names) == [str(row) for row in range(out.n_obs)]
     assert list(out.var_names) == [str(row) for row in range(out.n_vars)]
+
+
+@pytest.mark.parametrize("opener", OPENERS)
+@pytest.mark.parametrize("names", [[], ["--names", "none"]])
+def test_presence_by_groups_is_a_frame_of_the_references(atlasknn, stores, opener, names, tmp_path):
+    (query, reference), paths = stores
+    words = ["--rep", "X_pca", "-k", K, "--presence-by", "cell_type", *names]
+    atlasknn("map", *paths, "-o", tmp_path / "out.zarr", *words)
+    out = OPENERS[opener](tmp_path / "out.zarr")
+    frame = out.varm["presence_score"]
+    assert list(frame.columns) == sorted(set(query.obs["cell_type"]))
+    for group in frame.columns:
+        mine = (query.obs["cell_type"] == group).to_numpy()
+        ids, distances = out.obsm["knn_indices"], out.obsm["knn_distances"]
+        # The scale of the weights is that of all queries.
+        weights = formulas.kernel_weights("gauss", ids, distances)
+        raw = np.zeros(reference.n_obs)
+        np.add.at(raw, ids[mine].ravel(), weights[mine].ravel())
+        low, high = np.percentile(raw, [1, 99])
+        clipped = raw.clip(low, high)
+        formulas.check_close(group, frame[group], (clipped - clipped.min()) / (clipped.max() - clipped.min()))
