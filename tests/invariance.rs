@@ -205,6 +205,13 @@ fn asking_to_stop_ends_with_interrupted_and_the_rest_can_be_resumed() {
     let error = atlasknn::job::search(&request, &StopAfter(&stop), &stop).unwrap_err();
     assert!(matches!(error, atlasknn::Error::Job(atlasknn::error::JobError::Interrupted)), "{error}");
     assert!(markers(&request.out) >= 1);
+    // However far it came: the last unit was not written.
+    for file in [".atlasknn/done/search/00000003.json", "obsm/knn_indices/c/3/0", "obsm/knn_distances/c/3/0"] {
+        let _ = std::fs::remove_file(request.out.join(file));
+    }
+    let found = atlasknn::job::verify(&request.out, &Silent).unwrap();
+    assert!(matches!(found.problems.as_slice(), [one] if one.contains("not finished")), "{:?}", found.problems);
+    assert!(found.rows > 0 && found.rows < 500_000);
     let resumed = SearchRequest { run: RunOptions { resume: true, ..request.run }, ..request };
     let outcome = atlasknn::job::search(&resumed, &Silent, &Stop::new()).unwrap();
     assert!(outcome.units.1 >= 1);
@@ -219,7 +226,7 @@ fn a_changed_input_is_not_resumed() {
     write_npy(&files.reference, 301, DIM, |row, column| noise(3, row, column));
     let resumed = SearchRequest { run: RunOptions { resume: true, ..request.run }, ..request };
     let message = search(&resumed).unwrap_err().to_string();
-    assert!(message.contains("another job") && message.contains("inputs"), "{message}");
+    assert!(message.contains("another job") && message.contains("the reference is another one"), "{message}");
 }
 
 #[test]

@@ -44,7 +44,11 @@ pub fn page(found: &Evaluation) -> String {
     if found.excluded_fraction > 0.0 {
         let _ = write!(page, ", {} left out as unsure", text::percent(found.excluded_fraction));
     }
-    page.push_str(").\n\n");
+    page.push_str(").\n");
+    if found.accuracy == 0.0 {
+        page.push_str("Not one is right: are the two columns the same annotation, with the same names?\n");
+    }
+    page.push('\n');
     page.push_str(&text::table(&["label", "cells", "precision", "recall", "F1"], &rows(found), &[1, 2, 3, 4]));
     page.push_str(
         "\nprecision: of the cells given this label, how many have it; recall: of the cells that have it, how many got it.\n",
@@ -90,6 +94,12 @@ mod tests {
         assert!(page.starts_with("91.4 % of the labels are right (1,350 cells compared, 10.0 % left out"), "{page}");
         let at = |text: &str| page.find(text).unwrap_or_else(|| panic!("no {text} in {page}"));
         assert!(at("CD4 T") < at("B  ") && at("B  ") < at("all, by size") && at("all, by size") < at("0.250"));
+    }
+
+    #[test]
+    fn labels_of_another_kind_are_suspected() {
+        assert!(!page(&found()).contains("same annotation"));
+        assert!(page(&Evaluation { accuracy: 0.0, ..found() }).contains("same annotation"));
     }
 
     #[test]

@@ -26,9 +26,9 @@ pub fn evaluate(request: &EvaluateRequest) -> Result<Evaluation, Error> {
         );
         return Err(JobError::Refused(message).into());
     }
+    let truth = categories(&known, &request.truth_key)?;
     let transferred = categories(&mapped, &format!("{}_pred", request.prediction))?;
     let confidences = mapped.obs(&format!("{}_conf", request.prediction))?;
-    let truth = categories(&known, &request.truth_key)?;
     let (names, of_truth, of_transferred) = shared_labels(&truth.names, &transferred.names);
     let mut agreement = Agreement::new(names.len(), request.min_confidence);
     for unit in 0..unit_count(mapped.n_obs()) {

@@ -46,8 +46,13 @@ impl Manifest {
         compare("format", &self.format.into(), &earlier.format.into());
         compare("version", &self.version.clone().into(), &earlier.version.clone().into());
         compare("command", &self.command.clone().into(), &earlier.command.clone().into());
-        compare("parameters", &self.parameters, &earlier.parameters);
-        compare("inputs", &self.inputs, &earlier.inputs);
+        if self.command == earlier.command {
+            compare("parameters", &self.parameters, &earlier.parameters);
+        }
+        // A fingerprint names every file: too long to read, and it says no more than this.
+        for side in ["query", "reference"].into_iter().filter(|side| self.inputs[side] != earlier.inputs[side]) {
+            differences.push(format!("the {side} is another one, or was changed or copied since"));
+        }
         (!differences.is_empty()).then(|| differences.join("; "))
     }
 }
@@ -251,5 +256,9 @@ mod tests {
         let (a, b) = (manifest(json!({"k": 15, "metric": "cosine"})), manifest(json!({"k": 30, "metric": "cosine"})));
         assert_eq!(a.differs_from(&b).unwrap(), "parameters.k was 30 and is now 15");
         assert_eq!(a.differs_from(&a), None);
+        let other = Manifest { command: "search".to_owned(), parameters: json!({}), ..a.clone() };
+        assert_eq!(other.differs_from(&a).unwrap(), "command was \"map\" and is now \"search\"");
+        let changed = Manifest { inputs: json!({"query": {"files": [["c/0", 1, 2]]}}), ..a.clone() };
+        assert_eq!(changed.differs_from(&a).unwrap(), "the query is another one, or was changed or copied since");
     }
 }

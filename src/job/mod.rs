@@ -191,7 +191,7 @@ fn warn(planned: &Planned<'_>, run: &Run<'_>) {
     let most = inputs.references.source.rows() - u64::from(inputs.self_mapping && !planned.request.compat);
     if k > most {
         run.observer.warn(&format!(
-            "k = {k} is more than the {most} cells a query can have: the other {} places are padded with -1 and +inf",
+            "k = {k}, and a cell can have only {most}: {} places of each are padded with -1 and +inf",
             k - most
         ));
     }

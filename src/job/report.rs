@@ -44,7 +44,7 @@ pub fn report(
         add("query blocks", format!("{} of up to {} rows", grouped(plan.blocks), grouped(plan.block_rows)));
         let partitions = format!("{} of up to {} rows", grouped(plan.partitions), grouped(plan.partition_rows));
         add("reference partitions", partitions);
-        add("pairs", format!("{:.3e}", plan.pairs));
+        add("pairs", pairs(plan.pairs));
         let (queries, references) = plan.bytes_read;
         add("reads", format!("query {}, reference {}", ByteCount(queries), ByteCount(references)));
     }
@@ -87,6 +87,15 @@ fn order(plan: &SearchPlan) -> String {
         Order::QueriesStay => {
             format!("a query block stays in memory, the reference streams past it; {} times in all", plan.blocks)
         }
+    }
+}
+
+fn pairs(n: f64) -> String {
+    match n {
+        n if n >= 1e12 => format!("{:.1} trillion", n / 1e12),
+        n if n >= 1e9 => format!("{:.1} billion", n / 1e9),
+        n if n >= 1e6 => format!("{:.1} million", n / 1e6),
+        n => format!("{n:.0}"),
     }
 }
 

@@ -235,7 +235,8 @@ pub(crate) fn from_io(action: &'static str, path: &Path, error: std::io::Error) 
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => StoreError::DiskFull { path },
         ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => StoreError::Permission { action, path },
         ErrorKind::NotFound if action == "read" => StoreError::Missing { path },
-        ErrorKind::NotADirectory => {
+        // Making a folder where a file is says that it exists.
+        ErrorKind::NotADirectory | ErrorKind::AlreadyExists => {
             let file = path.ancestors().find(|at| at.is_file()).unwrap_or(&path);
             let (array, found) = (file.display().to_string(), "a file".to_owned());
             StoreError::WrongKind { array, found, expected: "a folder is needed here; name another path".to_owned() }
