@@ -121,11 +121,12 @@ pub fn page(store: &Path, items: &[Item]) -> String {
         let _ = writeln!(page, "\nand {} in uns, {stored}; --json lists them", count(&unstructured));
     }
     let store = text::shell_word(store);
-    match reps.first().map(|rep| rep.path.strip_prefix("obsm/").unwrap_or(&rep.path)) {
-        Some("") => page.push_str(&format!("\nNext:\n  atlasknn search {store} REFERENCE -o OUT\n")),
-        Some(name) => page.push_str(&format!("\nNext:\n  atlasknn map {store} REFERENCE -o OUT --rep {name}\n")),
-        None => {}
-    }
+    let next = match reps.first().map(|rep| rep.path.strip_prefix("obsm/").unwrap_or(&rep.path)) {
+        None => return page,
+        Some("") => format!("search {store} REFERENCE -o OUT"),
+        Some(name) => format!("map {store} REFERENCE -o OUT --rep {name}"),
+    };
+    let _ = writeln!(page, "\nNext:\n  atlasknn {next}");
     page
 }
 

@@ -137,6 +137,7 @@ pub fn nearest(name: &str, names: &[String]) -> Vec<String> {
 }
 
 /// Whether one name may be a slip of the other.
+#[must_use]
 pub fn alike(a: &str, b: &str) -> bool {
     strsim::jaro_winkler(&a.to_lowercase(), &b.to_lowercase()) > 0.85
 }

@@ -62,7 +62,7 @@ pub(crate) fn open_folder(path: &Path, io: &Arc<IoCounters>) -> Result<(Arc<Disk
 
 /// How an `.h5ad` becomes a store, in Python.
 fn how_to_convert(path: &Path) -> String {
-    let (h5ad, zarr) = (path.display(), path.with_extension("zarr"));
+    let (h5ad, zarr) = (path.display().to_string(), path.with_extension("zarr").display().to_string());
     format!("HDF5 is not supported yet; convert it with anndata.read_h5ad({h5ad:?}).write_zarr({zarr:?})")
 }
 
