@@ -197,16 +197,31 @@ mod tests {
     }
 
     #[test]
-    fn a_flipped_byte_is_found_when_reading() {
+    fn no_flipped_byte_becomes_another_neighbour() {
         let dir = tempfile::tempdir().unwrap();
         let folder = Folder::new(dir.path(), &IoCounters::new());
         let writer = NeighboursWriter::create(&folder, 5, 3, 50).unwrap();
-        let records = writer.write_unit(0, TopK::empty(5, K::new(3).unwrap())).unwrap();
-        let path = dir.path().join(&records[0].path);
-        let mut bytes = std::fs::read(&path).unwrap();
-        bytes[10] ^= 1;
-        std::fs::write(&path, bytes).unwrap();
-        let message = Neighbours::open(&folder).unwrap().read(0..5).unwrap_err().to_string();
-        assert!(message.contains("knn_indices is damaged"), "{message}");
+        let mut top = TopK::empty(5, K::new(3).unwrap());
+        top.set_row(2, &[(0.5, 7), (0.75, 4)]);
+        let records = writer.write_unit(0, top.clone()).unwrap();
+        let mut refused = 0;
+        for record in &records {
+            let path = dir.path().join(&record.path);
+            let good = std::fs::read(&path).unwrap();
+            for at in 0..good.len() {
+                let mut bad = good.clone();
+                bad[at] ^= 4;
+                std::fs::write(&path, bad).unwrap();
+                match Neighbours::open(&folder).unwrap().read(0..5) {
+                    Ok(read) => assert_eq!(read, top, "byte {at} of {}", record.path),
+                    Err(error) => {
+                        assert!(error.to_string().contains("is damaged"), "{error}");
+                        refused += 1;
+                    }
+                }
+            }
+            std::fs::write(&path, good).unwrap();
+        }
+        assert!(refused > 100, "only {refused} flips were refused");
     }
 }

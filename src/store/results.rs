@@ -323,8 +323,9 @@ fn metadata_key(path: &str) -> String {
 }
 
 fn codecs() -> Vec<Arc<dyn zarrs::array::BytesToBytesCodecTraits>> {
-    // The checksum comes last, so that it covers the bytes as they lie on the disk.
-    vec![Arc::new(ZstdCodec::new(ZSTD_LEVEL, false)), Arc::new(Crc32cCodec::new())]
+    // The crc32c comes last, so that it covers the bytes as they lie on the disk. zarrs does not look at it when it
+    // decodes a part of a shard, so zstd keeps a checksum of its own.
+    vec![Arc::new(ZstdCodec::new(ZSTD_LEVEL, true)), Arc::new(Crc32cCodec::new())]
 }
 
 fn build(folder: &Arc<Folder>, builder: &ArrayBuilder, path: &str) -> Result<Array<Folder>, StoreError> {
