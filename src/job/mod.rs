@@ -151,7 +151,7 @@ fn job(
     };
     let writes = planned.plan.bytes_written + mapping_plan.as_ref().map_or(0, |(_, plan)| plan.bytes_written);
     let mut output = begin(&request.out, manifest, &request.run, writes, &run)?;
-    let mut outcome = outcome(&planned, &request.out);
+    let mut outcome = outcome(&output.manifest, &planned.variant, &request.out);
     if output.manifest.finished {
         run.observer.note("everything is done already");
         run.fill(&mut outcome);
@@ -224,15 +224,16 @@ fn begin(
     Output::begin(path, manifest, options, &run.io)
 }
 
-fn outcome(planned: &Planned<'_>, out: &Path) -> Outcome {
+/// What is known of a run of this manifest before it begins.
+fn outcome(manifest: &Manifest, variant: &str, out: &Path) -> Outcome {
     Outcome {
-        rows: planned.inputs.queries.source.rows(),
-        reference_rows: planned.inputs.references.source.rows(),
-        k: planned.request.k.get() as u64,
+        rows: manifest.rows,
+        reference_rows: manifest.reference_rows,
+        k: manifest.k,
         method: "exact",
         device: "cpu",
         adapter: processor_name(),
-        variant: planned.variant.clone(),
+        variant: variant.to_owned(),
         seconds: request::Seconds::default(),
         pairs: 0,
         bytes_read: 0,

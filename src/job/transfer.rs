@@ -8,10 +8,10 @@ use super::finish::{self, Axes};
 use super::inputs::annotations;
 use super::manifest::{FORMAT, Manifest};
 use super::output::read_manifest;
-use super::request::{Names, Outcome, PlanReport, Seconds, TransferRequest};
-use super::run::{Run, processor_name};
+use super::request::{Names, Outcome, PlanReport, TransferRequest};
+use super::run::Run;
 use super::wanted::Sides;
-use super::{account, begin, check_place, mapping_parameters, names, report, search, stages, wanted};
+use super::{account, begin, check_place, mapping_parameters, names, outcome, report, search, stages, wanted};
 use crate::error::{Error, JobError, StoreError};
 use crate::metric::Metric;
 use crate::plan::mapping::{MappingInput, MappingPlan};
@@ -126,23 +126,7 @@ pub fn transfer(request: &TransferRequest, observer: &dyn Observer, stop: &Stop)
         finished: false,
     };
     let mut output = begin(&request.out, manifest, &request.run, plan.bytes_written, &run)?;
-    let mut outcome = Outcome {
-        rows: earlier.rows,
-        reference_rows: earlier.manifest.reference_rows,
-        k: earlier.k,
-        method: "exact",
-        device: "cpu",
-        adapter: processor_name(),
-        variant: "none".to_owned(),
-        seconds: Seconds::default(),
-        pairs: 0,
-        bytes_read: 0,
-        bytes_written: 0,
-        peak_memory_bytes: None,
-        recall: None,
-        units: (0, 0),
-        out: request.out.clone(),
-    };
+    let mut outcome = outcome(&output.manifest, "none", &request.out);
     if output.manifest.finished {
         run.observer.note("everything is done already");
         run.fill(&mut outcome);
