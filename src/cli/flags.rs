@@ -110,7 +110,8 @@ pub struct Mapping {
     /// Also score how well each reference cell is represented in the query, 0 to 1
     #[arg(long)]
     pub presence: bool,
-    /// One more presence score per value of this column of the query's obs; implies --presence
+    /// One more presence score per value of this column of the query's obs (with transfer, of the obs of NEIGHBOURS);
+    /// implies --presence
     #[arg(long, value_name = "KEY", value_parser = values::obs_key)]
     pub presence_by: Option<String>,
     /// Take log(1 + score) before clipping; implies --presence

@@ -35,8 +35,10 @@ struct Earlier {
 
 impl Earlier {
     fn open(request: &TransferRequest, run: &Run<'_>) -> Result<Self, Error> {
-        let neighbours = Neighbours::open_path(&request.neighbours, &run.io)?;
         let folder = Folder::new(&request.neighbours, &run.io);
+        if !request.neighbours.exists() {
+            return Err(StoreError::Missing { path: request.neighbours.clone() }.into());
+        }
         let manifest = read_manifest(&folder)?.ok_or_else(|| StoreError::NotAStore {
             path: request.neighbours.clone(),
             why: "it has no manifest of atlasknn; give the output of `atlasknn search`".to_owned(),
@@ -45,6 +47,7 @@ impl Earlier {
             let message = format!("{} is not finished; complete it with --resume first", request.neighbours.display());
             return Err(JobError::Refused(message).into());
         }
+        let neighbours = Neighbours::open_path(&request.neighbours, &run.io)?;
         let text = |key: &str| manifest.parameters[key].as_str().unwrap_or_default().to_owned();
         let self_mapping = manifest.parameters["self_mapping"].as_bool().unwrap_or(false);
         let source = open_representation(&request.reference, &text("reference_rep"), &run.io)?;

@@ -6,7 +6,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use zarrs::storage::byte_range::ByteRangeIterator;
+use zarrs::storage::byte_range::{ByteRange, ByteRangeIterator};
 use zarrs::storage::{
     Bytes, MaybeBytesIterator, OffsetBytesIterator, ReadableStorageTraits, StorageError, StoreKey, StorePrefix,
     WritableStorageTraits,
@@ -291,6 +291,13 @@ impl ReadableStorageTraits for Folder {
         };
         let length = file.metadata()?.len();
         let pieces = byte_ranges.map(move |range| {
+            let there = match range {
+                ByteRange::FromStart(at, len) => at.checked_add(len.unwrap_or(0)).is_some_and(|end| end <= length),
+                ByteRange::Suffix(len) => len <= length,
+            };
+            if !there {
+                return Err(std::io::Error::from(ErrorKind::UnexpectedEof).into());
+            }
             let (start, end) = (range.start(length), range.end(length));
             let mut bytes = vec![0; usize::try_from(end.saturating_sub(start)).unwrap_or(usize::MAX)];
             file.seek(SeekFrom::Start(start))?;
@@ -346,6 +353,25 @@ mod tests {
         assert_eq!(folder.checksum("none").unwrap(), None);
         assert_eq!(folder.list("none").unwrap(), Vec::<String>::new());
         folder.remove("none").unwrap();
+    }
+
+    #[test]
+    fn a_part_beyond_the_end_of_a_file_is_an_error() {
+        let (_dir, folder) = folder();
+        folder.write("x", &[1, 2, 3]).unwrap();
+        let key = StoreKey::new("x").unwrap();
+        for (range, there) in [
+            (ByteRange::Suffix(3), true),
+            (ByteRange::Suffix(4), false),
+            (ByteRange::FromStart(1, Some(2)), true),
+            (ByteRange::FromStart(1, Some(3)), false),
+            (ByteRange::FromStart(3, None), true),
+            (ByteRange::FromStart(4, None), false),
+            (ByteRange::FromStart(u64::MAX, Some(2)), false),
+        ] {
+            let parts = folder.get_partial_many(&key, Box::new([range].into_iter())).unwrap().unwrap();
+            assert_eq!(parts.collect::<Result<Vec<_>, _>>().is_ok(), there, "{range:?}");
+        }
     }
 
     #[test]
