@@ -29,6 +29,30 @@ impl<'a> NameWriter<'a> {
     /// Any I/O error.
     pub fn create(folder: &Arc<Folder>, axis: &str, rows: u64, names: Option<&'a AnnData>) -> Result<Self, Error> {
         let kind = if names.is_some() { Kind::String } else { Kind::I64 };
+        Self::create_as(kind, folder, axis, rows, names)
+    }
+
+    /// The same for a frame in `obsm` or `varm`, whose index must be what AnnData makes of the axis' own: text, also
+    /// where rows are numbered.
+    ///
+    /// # Errors
+    /// Any I/O error.
+    pub fn create_text(
+        folder: &Arc<Folder>,
+        frame: &str,
+        rows: u64,
+        names: Option<&'a AnnData>,
+    ) -> Result<Self, Error> {
+        Self::create_as(Kind::String, folder, frame, rows, names)
+    }
+
+    fn create_as(
+        kind: Kind,
+        folder: &Arc<Folder>,
+        axis: &str,
+        rows: u64,
+        names: Option<&'a AnnData>,
+    ) -> Result<Self, Error> {
         let spec = ArraySpec::rows(&format!("{axis}/_index"), kind, rows, None);
         Ok(Self { array: RowArray::create(folder, spec)?, rows, names })
     }
@@ -41,6 +65,9 @@ impl<'a> NameWriter<'a> {
         let rows = unit_rows(unit, self.rows);
         let values = match self.names {
             Some(cells) => Values::Strings(cells.names(rows)?),
+            None if self.array.spec().kind == Kind::String => {
+                Values::Strings(rows.map(|row| row.to_string()).collect())
+            }
             None => Values::I64(rows.map(i64::try_from).collect::<Result<_, _>>().map_err(|_| StoreError::Zarr {
                 array: self.array.spec().path.clone(),
                 why: "more rows than int64 counts".to_owned(),

@@ -135,7 +135,7 @@ impl<'a> Frame<'a> {
             RowArray::create(&output.folder, ArraySpec::rows(&format!("{PATH}/{name}"), Kind::F32, references, None))
         };
         Ok(Self {
-            index: NameWriter::create(&output.folder, PATH, references, names)?,
+            index: NameWriter::create_text(&output.folder, PATH, references, names)?,
             columns: columns.iter().map(column).collect::<Result<_, _>>()?,
         })
     }
