@@ -1,0 +1,140 @@
+"""Measures every case, all sides in turn, and writes the report. Started by `run`, which has made everything it needs."""
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import time
+from datetime import datetime, timezone
+from pathlib import Path
+
+import cases
+import report
+from data import Data
+from sides import Side, recall
+
+
+def measure(case, data, options):
+    """One entry per side. All sides hold their rows at once, and each repeat asks one after the other."""
+    order = {"order": case.order} if case.data == "mixture" else {}
+    files = getattr(data, case.data)(case.rows, case.queries, case.dim, **order)
+    names = [*case.peers, "atlasknn"]
+    settings = [(name, False) for name in names] + ([(name, True) for name in names] if case.avx2 else [])
+    sides = []
+    for name, avx2 in settings:
+        sides.append(Side(name, options.exact, files, case, options.threads, options.home, avx2))
+    for _ in range(options.repeats):
+        for side in sides:
+            side.repeat()
+    entries = [side.close() for side in sides]
+    ours = sides[names.index("atlasknn")].found(case.k)
+    for side, entry in zip(sides, entries, strict=True):
+        if "sgemm" in side.name:
+            entry["gflops"] = 2 * 4096**3 / entry["seconds"] / 1e9
+        else:
+            entry["gpairs_per_s"] = case.rows * case.queries / entry["seconds"] / 1e9
+            if side.ids.exists() and not side.name.startswith("atlasknn"):
+                entry["same_ids"] = recall(side.found(case.k)[:1000], ours[:1000])
+    return entries
+
+
+def stream(case, data, options):
+    """The program from zarr to zarr, in turn with a search of the same rows in memory."""
+    files = data.mixture(case.rows, case.queries, case.dim)
+    query = data.zarr(files[1])
+    out = options.home / "streamed.zarr"
+    side = Side("atlasknn", options.exact, files, case, options.threads, options.home)
+    runs = []
+    for _ in range(options.repeats):
+        side.repeat()
+        shutil.rmtree(out, ignore_errors=True)
+        command = [options.atlasknn, "search", query, files[0], "-o", out, "-k", str(case.k), "--quiet"]
+        command += ["--threads", str(options.threads), "--host-memory", "1GiB"]
+        started = time.perf_counter()
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        _, code, usage = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - started
+        if code:
+            raise SystemExit(f"{command} ended with status {code}")
+        runs.append((seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024))
+    shutil.rmtree(out, ignore_errors=True)
+    memory = side.close() | {"gpairs_per_s": case.rows * case.queries / statistics.median(side.seconds) / 1e9}
+    seconds, cpu, peak = (statistics.median(column) for column in zip(*runs, strict=True))
+    streamed = {
+        "side": "streamed",
+        "case": case.name,
+        "seconds": seconds,
+        "range": [min(run[0] for run in runs), max(run[0] for run in runs)],
+        "cpu_seconds": cpu,
+        "repeats": len(runs),
+        "peak_bytes": peak,
+        "gpairs_per_s": case.rows * case.queries / seconds / 1e9,
+        "stored_bytes": sum(file.stat().st_size for file in query.rglob("*") if file.is_file()),
+    }
+    return [memory, streamed]
+
+
+def machine(options):
+    """What the figures are of."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        fields = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+        model = f"{fields['model name']} (family {fields['cpu family']})"
+        has = " ".join(name for name in ("avx2", "fma", "avx512f") if name in fields["flags"].split())
+    except (OSError, KeyError):
+        model, has = platform.processor() or platform.machine(), ""
+    lock = Path(__file__).with_name("requirements.txt").read_text().split()
+    revision = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
+    return {
+        "cpu": model,
+        "instructions": has,
+        "cores": os.cpu_count(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "threads": options.threads,
+        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
+        "revision": revision.stdout.strip(),
+        "packages": [word for word in lock if "==" in word],
+    }
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--home", type=Path, required=True)
+    parser.add_argument("--exact", required=True)
+    parser.add_argument("--atlasknn", required=True)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--only", default="")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=5)
+    options = parser.parse_args()
+    if options.quick:
+        options.repeats = 1
+    data = Data(options.home, options.quick)
+    results = options.home / ("quick.json" if options.quick else "results.json")
+    kept = json.loads(results.read_text())["entries"] if options.only and results.exists() else []
+    load = os.getloadavg()[0]
+    to = options.home / "QUICK.md" if options.quick else Path(__file__).parents[1] / "RESULTS.md"
+    if load > 0.5 and not options.quick:
+        print(f"the load is {load:.2f}: figures are only worth something on a quiet machine")
+
+    for case in [*cases.CASES, cases.STREAM]:
+        if options.only not in case.name:
+            continue
+        case = case.small() if options.quick else case
+        print(f"{case.name}: ", end="", flush=True)
+        entries = (stream if case.name == cases.STREAM.name else measure)(case, data, options)
+        speeds = [(entry["side"], entry.get("gpairs_per_s")) for entry in entries]
+        print(", ".join(f"{side} {speed:.3g} Gpair/s" for side, speed in speeds if speed), flush=True)
+        kept = [entry for entry in kept if entry["case"] != case.name] + entries
+        found = {"machine": machine(options), "quick": options.quick, "entries": kept}
+        results.write_text(json.dumps(found, indent=1))
+        # After every case, so that an interrupted run leaves what it has.
+        to.write_text(report.text(found))
+    print(f"written: {to}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""Processes that wait with everything loaded, and do one repeat at a time when asked. The first is as good as any: it
+warms up, and a median of five does not mind."""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+# Keeps other libraries to AVX2 on machines that have more.
+AVX2 = {"OPENBLAS_CORETYPE": "Haswell", "FAISS_OPT_LEVEL": "AVX2", "ATLASKNN_SIMD": "avx2"}
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def cpu_seconds(pid):
+    """CPU time of a process so far; None where there is no /proc."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    except OSError:
+        return None
+    return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+def peak_bytes(pid):
+    """The largest resident memory of a process since `forget_peak`; None where there is no /proc."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM")), None)
+
+
+def forget_peak(pid):
+    try:
+        Path(f"/proc/{pid}/clear_refs").write_text("5")
+    except OSError:
+        pass
+
+
+class Side:
+    """One library on one case: `repeat` measures once more, `close` gives the medians."""
+
+    def __init__(self, name, exact, files, case, threads, folder, avx2=False):
+        self.name = name + (" on AVX2" if avx2 else "")
+        self.case, self.avx2 = case, avx2
+        self.seconds, self.cpu = [], []
+        self.ids = folder / f"{self.name.replace(' ', '-')}.u64"
+        self.ids.unlink(missing_ok=True)
+        references, queries = map(str, files)
+        batch = str(case.batch or 0)
+        if name == "atlasknn":
+            command = [exact, "--references", references, "--queries", queries, "-k", str(case.k), "--on-request"]
+            command += ["--threads", str(threads), "--ids", str(self.ids)]
+            command += ["--batch", batch] if case.batch else []
+        else:
+            script = str(Path(__file__).with_name("peer.py"))
+            command = [sys.executable, script, name, references, queries, str(case.k), str(threads), batch]
+            command += [str(self.ids)]
+        count = str(threads)
+        # What somebody set for this shell must not hold one side back.
+        environment = {name: value for name, value in os.environ.items() if name not in AVX2}
+        environment |= {f"{library}_NUM_THREADS": count for library in ("OMP", "OPENBLAS", "NUMBA")}
+        environment |= AVX2 if avx2 else {}
+        self.process = subprocess.Popen(
+            command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+        )
+        self.ready = self._line()
+        forget_peak(self.process.pid)
+
+    def _line(self):
+        line = self.process.stdout.readline()
+        if not line:
+            sys.exit(f"{self.name} ended with exit code {self.process.wait()} on {self.case.name}")
+        return json.loads(line)
+
+    def _ask(self):
+        self.process.stdin.write("once more\n")
+        return self._line()["seconds"]
+
+    def repeat(self):
+        before = cpu_seconds(self.process.pid)
+        self.seconds.append(self._ask())
+        if before is not None:
+            self.cpu.append(cpu_seconds(self.process.pid) - before)
+        # Threads of some libraries spin for a moment before they sleep.
+        time.sleep(0.1)
+
+    def close(self):
+        peak = peak_bytes(self.process.pid)
+        self.process.stdin.close()
+        self.process.wait()
+        return {
+            "side": self.name,
+            "case": self.case.name,
+            "seconds": statistics.median(self.seconds),
+            "range": [min(self.seconds), max(self.seconds)],
+            "cpu_seconds": statistics.median(self.cpu) if self.cpu else None,
+            "repeats": len(self.seconds),
+            "peak_bytes": peak,
+            "prepare_s": self.ready["prepare_s"],
+            "simd": self.ready.get("simd"),
+        }
+
+    def found(self, k):
+        return np.fromfile(self.ids, dtype="<u8").reshape(-1, k)
+
+
+def recall(found, truth):
+    """The share of the true neighbours that were found."""
+    shared = sum(len(np.intersect1d(a, b)) for a, b in zip(found, truth, strict=True))
+    return shared / truth.size
