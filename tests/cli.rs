@@ -2,6 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 // A command that does not start or prints no text is a failed test.
 
+#[path = "support/outputs.rs"]
+mod outputs;
+
 use std::process::Output;
 
 use assert_cmd::cargo::cargo_bin_cmd;
@@ -196,4 +199,36 @@ fn a_reader_that_goes_away_is_no_error() {
         let output = command.args(&words).stdout(stdout).stderr(Stdio::piped()).output().expect("the command starts");
         assert!(output.status.success() && output.stderr.is_empty(), "{words:?}: {}", text(&output.stderr));
     }
+}
+
+#[test]
+fn the_environment_forces_the_instruction_set_and_the_manifest_says_which() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let rows = dir.path().join("rows.npy");
+    outputs::write_npy(&rows, 300, 5, |row, column| outputs::noise(1, row, column));
+    let search = |name: &str| {
+        let out = dir.path().join(name);
+        let mut command = cargo_bin_cmd!("atlasknn");
+        command.args(["search", "--json", "-q", "-k", "7"]).arg(&rows).arg("-o").arg(&out).env("ATLASKNN_SIMD", name);
+        (command.output().expect("the command starts"), out)
+    };
+    let mut first = None;
+    for name in ["portable", "avx2", "avx512", "neon"] {
+        let (output, out) = search(name);
+        if !output.status.success() {
+            let message = text(&output.stderr);
+            assert!(message.contains(name) && message.contains("this machine does not have"), "{message}");
+            assert_ne!(name, "portable", "it runs everywhere");
+            continue;
+        }
+        let variant: Vec<String> = outputs::values(&out, "uns/atlasknn/run/variant");
+        assert_eq!(variant, [name]);
+        let bytes = outputs::array_bytes(&out);
+        assert_eq!(bytes, *first.get_or_insert_with(|| bytes.clone()), "{name}");
+    }
+    let (wrong, out) = search("sse9");
+    assert_eq!(wrong.status.code(), Some(1));
+    let message = text(&wrong.stderr);
+    assert!(message.contains("sse9") && message.contains("is not an instruction set"), "{message}");
+    assert!(!out.exists(), "nothing is begun");
 }

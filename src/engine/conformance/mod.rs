@@ -26,20 +26,21 @@ pub(crate) struct Subject<'a> {
     pub kind: EngineKind,
 }
 
-/// Makes a test of every claim for the engine that `$subject` (a `Subject`) describes.
+/// Makes a test of every claim for the engine that `$subject` (a `Subject`) describes; with `each:`, of what the function
+/// behind it (`fn(fn(Subject<'_>))`) does with the claim, such as calling it with several engines.
 macro_rules! claims {
-    ($subject:expr; $($module:ident: $($claim:ident),+;)+) => {
+    (each: $check:expr; $($module:ident: $($claim:ident),+;)+) => {
         $($(
             #[test]
             fn $claim() {
-                $crate::engine::conformance::$module::$claim($subject);
+                ($check)($crate::engine::conformance::$module::$claim);
             }
         )+)+
     };
-    ($subject:expr) => {
-        $crate::engine::conformance::claims! { $subject;
-            shapes: every_shape_agrees_with_the_oracle, nothing_is_found_where_there_is_nothing,
-                misfits_are_errors, calls_before_begin_are_errors;
+    (each: $check:expr) => {
+        $crate::engine::conformance::claims! { each: $check;
+            shapes: every_shape_agrees_with_the_oracle, few_and_many_queries_of_any_width_agree_with_the_oracle,
+                nothing_is_found_where_there_is_nothing, misfits_are_errors, calls_before_begin_are_errors;
             order: splits_and_order_do_not_show, identical_rows_in_reverse_are_found_by_id,
                 identical_rows_keep_to_ranges_and_exclusion,
                 ties_go_to_the_lower_id_whatever_the_order, rows_visited_twice_count_once,
@@ -50,6 +51,9 @@ macro_rules! claims {
                 values_near_the_ends_of_f32_agree, zero_vectors_are_at_cosine_distance_one,
                 constant_rows_have_no_correlation, clustered_rows_stored_by_cluster_agree;
         }
+    };
+    ($subject:expr) => {
+        $crate::engine::conformance::claims!(each: |claim: fn($crate::engine::conformance::Subject<'_>)| claim($subject));
     };
 }
 pub(crate) use claims;

@@ -27,6 +27,32 @@ pub(crate) fn every_shape_agrees_with_the_oracle(subject: Subject<'_>) {
     }
 }
 
+/// (queries, rows, dim, k): one query or many, narrow or wide, and k of 1, of all rows, and of more than there are.
+pub(crate) const SHAPES: [(usize, usize, usize, u32); 11] = [
+    (1, 20_000, 2, 256),
+    (64, 5_000, 10, 100),
+    (1_000, 1_000, 2, 15),
+    (1_000, 500, 30, 30),
+    (1_000, 100, 50, 256),
+    (64, 700, 127, 1),
+    (64, 701, 128, 30),
+    (65, 300, 129, 256),
+    (64, 130, 784, 100),
+    (64, 100, 2_000, 1),
+    (1, 1_000, 2_000, 256),
+];
+
+pub(crate) fn few_and_many_queries_of_any_width_agree_with_the_oracle(subject: Subject<'_>) {
+    for (queries, rows, dim, k_here) in SHAPES {
+        let references = block(0, dim, clustered(3, rows, dim, 9));
+        let queries = block(1 << 40, dim, clustered(4, queries, dim, 9));
+        for metric in Metric::ALL {
+            let what = format!("{} queries × {rows} rows × {dim}", queries.rows());
+            Case::new(metric, &queries, &references, k(k_here)).check(subject, &what);
+        }
+    }
+}
+
 pub(crate) fn nothing_is_found_where_there_is_nothing(subject: Subject<'_>) {
     let (none, some) = (block(0, 3, vec![]), block(0, 3, clustered(1, 4, 3, 2)));
     for metric in Metric::ALL {

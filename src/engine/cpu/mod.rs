@@ -39,6 +39,8 @@ use crate::units::K;
 /// The environment variable that forces an instruction set.
 pub const SIMD_VARIABLE: &str = "ATLASKNN_SIMD";
 
+/// Every instruction set there is code for, whatever this machine has.
+const NAMES: [&str; 4] = ["avx512", "avx2", "neon", "portable"];
 /// Tasks per thread that are worth having, so that none waits long for the last.
 const TASKS_PER_THREAD: usize = 4;
 /// Reference rows below which splitting costs more than it brings: each part begins without a good τ.
@@ -152,7 +154,6 @@ impl CpuEngine {
 
 /// The instruction set of this name, or the best one here.
 fn choose(metric: Metric, name: Option<&str>) -> Result<Simd, EngineError> {
-    const NAMES: [&str; 4] = ["avx512", "avx2", "neon", "portable"];
     let mut found = simd::available(metric);
     let Some(name) = name else {
         return Ok(found.swap_remove(0));

@@ -1,5 +1,6 @@
 use super::*;
-use crate::engine::conformance::{Case, Subject, block, claims, clustered, k, noise, whole};
+use crate::engine::conformance::shapes::SHAPES;
+use crate::engine::conformance::{Case, Subject, block, clustered, k, noise, whole};
 use crate::units::K;
 
 fn pool(threads: usize) -> Arc<rayon::ThreadPool> {
@@ -11,60 +12,68 @@ fn engine(metric: Metric, threads: usize, simd: Option<&str>) -> CpuEngine {
     CpuEngine::new(config).expect("an engine")
 }
 
-fn subject() -> Subject<'static> {
-    Subject { make: &|metric| Box::new(engine(metric, 2, None)), kind: EngineKind::Cpu }
+/// Calls a claim with an engine of every instruction set of this machine, one after the other.
+fn on_every_path(claim: fn(Subject<'_>)) {
+    for name in paths() {
+        let make = |metric| Box::new(engine(metric, 2, Some(name))) as Box<dyn Engine>;
+        let subject = Subject { make: &make, kind: EngineKind::Cpu };
+        let kept = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| claim(subject)));
+        assert!(kept.is_ok(), "the claim does not hold on {name}; the message above says why");
+    }
 }
 
-claims!(subject());
+fn paths() -> Vec<&'static str> {
+    simd::available(Metric::Euclidean).iter().map(|simd| simd.name).collect()
+}
 
-/// All claims again on every other instruction set of this machine.
-mod every_instruction_set {
-    use super::*;
+fn find_on(name: &str, threads: usize, case: &Case) -> TopK {
+    let make = |metric| Box::new(engine(metric, threads, Some(name))) as Box<dyn Engine>;
+    case.find(Subject { make: &make, kind: EngineKind::Cpu })
+}
 
-    fn on(name: &str, check: fn(Subject<'_>)) {
-        let make = |metric| Box::new(engine(metric, 2, Some(name))) as Box<dyn Engine>;
-        check(Subject { make: &make, kind: EngineKind::Cpu });
-    }
+/// Every claim, on every path this machine runs; see `a_path_is_run_as_asked_or_refused_by_name` for the others.
+mod on_every_path {
+    crate::engine::conformance::claims!(each: super::on_every_path);
+}
 
-    fn on_all(check: fn(Subject<'_>)) {
-        for simd in simd::available(Metric::Euclidean).iter().skip(1) {
-            on(simd.name, check);
+#[test]
+fn a_path_is_run_as_asked_or_refused_by_name() {
+    let (mut run, mut lacking) = (Vec::new(), Vec::new());
+    for name in NAMES {
+        for metric in Metric::ALL {
+            let config = CpuConfig { metric, pool: pool(1), simd: Some(name.to_owned()) };
+            match CpuEngine::new(config) {
+                Ok(engine) => {
+                    assert_eq!(engine.simd(), name);
+                    run.push(name);
+                }
+                Err(EngineError::Simd { found, why: "this machine does not have", .. }) => {
+                    assert_eq!(found, name);
+                    lacking.push(name);
+                }
+                Err(other) => panic!("{name}: {other}"),
+            }
         }
     }
+    // Shown with --nocapture: what the other tests of this file did not run.
+    println!("instruction sets run: {run:?}; lacking on this machine, so only compiled or not even that: {lacking:?}");
+    run.dedup();
+    assert_eq!(run, paths(), "the claims run on all of them");
+    assert!(run.contains(&"portable") && run.iter().all(|name| !lacking.contains(name)));
+}
 
-    #[test]
-    fn agrees_with_the_oracle_for_every_shape() {
-        on_all(crate::engine::conformance::shapes::every_shape_agrees_with_the_oracle);
-    }
-
-    #[test]
-    fn ignores_splits_and_order() {
-        on_all(crate::engine::conformance::order::splits_and_order_do_not_show);
-    }
-
-    #[test]
-    fn keeps_its_bounds_at_the_ends_of_f32() {
-        on_all(crate::engine::conformance::numbers::values_near_the_ends_of_f32_agree);
-        on_all(crate::engine::conformance::numbers::one_outlier_changes_nothing_else);
-        on_all(crate::engine::conformance::numbers::offsets_and_scales_change_no_neighbour);
-    }
-
-    #[test]
-    fn finds_the_same_bytes() {
-        for (rows, dim, queries) in [(1000, 50, 100), (3000, 7, 5), (500, 131, 13)] {
-            let references = block(0, dim, clustered(50, rows, dim, 9));
-            let queries = block(0, dim, clustered(51, queries, dim, 9));
-            for metric in Metric::ALL {
-                let case = Case::new(metric, &queries, &references, k(20));
-                let found: Vec<TopK> = simd::available(metric)
-                    .iter()
-                    .map(|simd| {
-                        let make = |metric| Box::new(engine(metric, 2, Some(simd.name))) as Box<dyn Engine>;
-                        case.find(Subject { make: &make, kind: EngineKind::Cpu })
-                    })
-                    .collect();
-                assert!(found.iter().all(|top| *top == found[0]), "{metric}, {dim} dimensions");
-            }
+#[test]
+fn every_path_finds_the_same_bytes() {
+    let more =
+        [(1_000, 3_000, 7, 20), (5, 30_000, 50, 30), (13, 500, 131, 20), (200, 2_000, 128, 256), (7, 400, 784, 9)];
+    for (queries, rows, dim, k_here) in SHAPES.into_iter().chain(more) {
+        let references = block(0, dim, clustered(50, rows, dim, 9));
+        let queries = block(0, dim, clustered(51, queries, dim, 9));
+        for metric in Metric::ALL {
+            let case = Case::new(metric, &queries, &references, k(k_here));
+            let found: Vec<TopK> = paths().into_iter().map(|name| find_on(name, 2, &case)).collect();
+            let what = format!("{metric}, {} queries × {rows} rows × {dim}, k = {k_here}", queries.rows());
+            assert!(found.iter().all(|top| *top == found[0]), "{what}: {:?} differ", paths());
         }
     }
 }
@@ -75,13 +84,12 @@ fn threads_do_not_show() {
     for queries in [1, 5, 300] {
         let queries = block(0, 10, clustered(53, queries, 10, 20));
         for metric in Metric::ALL {
-            let on = |threads: usize| {
-                let make = |metric| Box::new(engine(metric, threads, None)) as Box<dyn Engine>;
-                Case::new(metric, &queries, &references, k(30)).find(Subject { make: &make, kind: EngineKind::Cpu })
-            };
-            let one = on(1);
-            assert_eq!(on(2), one, "{metric}");
-            assert_eq!(on(3), one, "{metric}");
+            let case = Case::new(metric, &queries, &references, k(30));
+            for name in paths() {
+                let one = find_on(name, 1, &case);
+                assert_eq!(find_on(name, 2, &case), one, "{metric} on {name}");
+                assert_eq!(find_on(name, 3, &case), one, "{metric} on {name}");
+            }
         }
     }
 }
@@ -100,26 +108,30 @@ fn unknown_instruction_sets_are_errors() {
 
 #[test]
 fn packed_partitions_go_when_their_partition_goes() {
-    let mut engine = engine(Metric::Euclidean, 1, None);
-    engine.begin(&block(0, 4, noise(1, 40)), k(3), &Exclude::Nothing).expect("begin");
-    let parts: Vec<_> = (0..3).map(|i| Partition::new(block(i * 10, 4, noise(i, 40)))).collect();
-    for part in parts.iter().chain(&parts) {
-        engine.visit(part, &[whole(part)]).expect("visit");
+    for name in paths() {
+        let mut engine = engine(Metric::Euclidean, 1, Some(name));
+        engine.begin(&block(0, 4, noise(1, 40)), k(3), &Exclude::Nothing).expect("begin");
+        let parts: Vec<_> = (0..3).map(|i| Partition::new(block(i * 10, 4, noise(i, 40)))).collect();
+        for part in parts.iter().chain(&parts) {
+            engine.visit(part, &[whole(part)]).expect("visit");
+        }
+        assert_eq!(engine.resident_partitions(), 3, "{name}");
+        drop(parts);
+        assert_eq!(engine.resident_partitions(), 0, "{name}");
     }
-    assert_eq!(engine.resident_partitions(), 3);
-    drop(parts);
-    assert_eq!(engine.resident_partitions(), 0);
 }
 
 #[test]
 fn limits_name_what_is_held() {
-    let limits = engine(Metric::Euclidean, 2, None).limits(50, k(30));
-    assert_eq!(limits.bytes_per_query, 200 + 12 * 30 + 16);
-    assert_eq!(limits.bytes_per_reference, 208);
-    assert_eq!(engine(Metric::Cosine, 2, None).limits(50, k(30)).bytes_per_reference, 224);
-    assert!(limits.bytes_fixed < 2 << 20 && limits.pairs_per_second > 1e6);
-    let widest = engine(Metric::Euclidean, 2, None).limits(1000, K::new(256).expect("k"));
-    assert!(widest.bytes_fixed > limits.bytes_fixed && widest.bytes_fixed < 16 << 20, "{}", widest.bytes_fixed);
+    for name in paths() {
+        let limits = engine(Metric::Euclidean, 2, Some(name)).limits(50, k(30));
+        assert_eq!(limits.bytes_per_query, 200 + 12 * 30 + 16);
+        assert_eq!(limits.bytes_per_reference, 208);
+        assert_eq!(engine(Metric::Cosine, 2, Some(name)).limits(50, k(30)).bytes_per_reference, 224);
+        assert!(limits.bytes_fixed < 2 << 20 && limits.pairs_per_second > 1e6);
+        let widest = engine(Metric::Euclidean, 2, Some(name)).limits(1000, K::new(256).expect("k"));
+        assert!(widest.bytes_fixed > limits.bytes_fixed && widest.bytes_fixed < 16 << 20, "{}", widest.bytes_fixed);
+    }
 }
 
 /// The filter alone: whatever the scale, no reference that belongs to the k nearest is dropped, and what a sum says of a
