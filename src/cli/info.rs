@@ -12,56 +12,21 @@ use crate::store::IoCounters;
 use crate::store::describe::{Entry, describe};
 use crate::units::ByteCount;
 
-/// One array or column of a store.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Item {
-    /// Where it is: `obsm/X_pca`.
-    pub path: String,
-    /// What it is, in AnnData's words: array, categorical, string, nullable-boolean, csr, ...
-    pub kind: String,
-    /// Its shape.
-    pub shape: Vec<u64>,
-    /// How its values are stored.
-    pub dtype: String,
-    /// Its chunks.
-    pub chunks: Vec<u64>,
-    /// Its shards, where it has them.
-    pub shards: Option<Vec<u64>>,
-    /// Its size on disk.
-    pub stored_bytes: u64,
-    /// Whether it can be searched.
-    pub can_be_rep: bool,
-    /// Whether it holds the names of cells or genes.
-    pub is_index: bool,
-}
-
 /// What the store holds: the one place that asks it.
-pub fn items(store: &Path) -> Result<Vec<Item>, Failure> {
-    let entries = describe(store, &IoCounters::new()).map_err(Error::from)?;
-    let item = |entry: Entry| Item {
-        path: entry.path,
-        kind: entry.kind,
-        shape: entry.shape,
-        dtype: entry.dtype,
-        chunks: entry.chunks,
-        shards: entry.shards,
-        stored_bytes: entry.stored_bytes,
-        can_be_rep: entry.representation,
-        is_index: entry.index,
-    };
-    Ok(entries.into_iter().map(item).collect())
+pub fn items(store: &Path) -> Result<Vec<Entry>, Failure> {
+    Ok(describe(store, &IoCounters::new()).map_err(Error::from)?)
 }
 
 /// What a column or array can be given to.
-fn use_as(item: &Item) -> Vec<String> {
+fn use_as(item: &Entry) -> Vec<String> {
     let mut uses = Vec::new();
-    if item.can_be_rep && item.path.is_empty() {
+    if item.representation && item.path.is_empty() {
         uses.push("QUERY or REFERENCE".to_owned());
-    } else if item.can_be_rep {
+    } else if item.representation {
         uses.push(format!("--rep {}", item.path.strip_prefix("obsm/").unwrap_or(&item.path)));
     }
     if let Some(key) = item.path.strip_prefix("obsm/")
-        && item.can_be_rep
+        && item.representation
     {
         uses.push(format!("--obsm {key}"));
     }
@@ -69,7 +34,7 @@ fn use_as(item: &Item) -> Vec<String> {
         let kind = item.kind.to_lowercase();
         let words = kind.contains("categorical") || kind.contains("string");
         // Only an array or column of its own is a key, and the names of the cells are none.
-        let column = item.shape.len() == 1 && !item.is_index && !key.contains('/');
+        let column = item.shape.len() == 1 && !item.index && !key.contains('/');
         if column && words {
             uses.push(format!("--label {key}"));
         } else if column {
@@ -80,8 +45,8 @@ fn use_as(item: &Item) -> Vec<String> {
 }
 
 /// For a program.
-pub fn json(store: &Path, items: &[Item]) -> Value {
-    let entry = |item: &Item| {
+pub fn json(store: &Path, items: &[Entry]) -> Value {
+    let entry = |item: &Entry| {
         json!({
             "path": item.path,
             "kind": item.kind,
@@ -90,7 +55,7 @@ pub fn json(store: &Path, items: &[Item]) -> Value {
             "chunks": item.chunks,
             "shards": item.shards,
             "stored_bytes": item.stored_bytes,
-            "can_be_rep": item.can_be_rep,
+            "can_be_rep": item.representation,
         })
     };
     json!({ "store": store.display().to_string(), "entries": items.iter().map(entry).collect::<Vec<_>>() })
@@ -98,13 +63,13 @@ pub fn json(store: &Path, items: &[Item]) -> Value {
 
 /// For a person: what can be searched first, then everything else in the store's order. Folders without values of their
 /// own are left out, and `uns` is one line: `--json` has it all.
-pub fn page(store: &Path, items: &[Item]) -> String {
+pub fn page(store: &Path, items: &[Entry]) -> String {
     let stored: u64 = items.iter().map(|i| i.stored_bytes).sum();
-    let (unstructured, items): (Vec<&Item>, Vec<&Item>) =
+    let (unstructured, items): (Vec<&Entry>, Vec<&Entry>) =
         items.iter().filter(|i| !is_folder(i)).partition(|i| i.path.starts_with("uns/"));
-    let count = |items: &[&Item]| text::counted(u64::try_from(items.len()).unwrap_or(u64::MAX), "array");
+    let count = |items: &[&Entry]| text::counted(u64::try_from(items.len()).unwrap_or(u64::MAX), "array");
     let mut page = format!("{}: {}, {} on disk\n", store.display(), count(&items), ByteCount(stored));
-    let (reps, rest): (Vec<&Item>, Vec<&Item>) = items.into_iter().partition(|i| i.can_be_rep);
+    let (reps, rest): (Vec<&Entry>, Vec<&Entry>) = items.into_iter().partition(|i| i.representation);
     let head = ["", "shape", "type", "chunks", "on disk", "use it as"];
     if reps.is_empty() {
         page.push_str("\nNothing in it can be searched: that needs a dense array of floats with a row per cell.\n");
@@ -131,11 +96,11 @@ pub fn page(store: &Path, items: &[Item]) -> String {
 }
 
 /// Whether it only holds others: no type and no values of its own.
-fn is_folder(item: &Item) -> bool {
+fn is_folder(item: &Entry) -> bool {
     (item.dtype.is_empty() && item.shape.is_empty() && item.stored_bytes == 0) || item.kind == "null"
 }
 
-fn rows(items: &[&Item]) -> Vec<Vec<String>> {
+fn rows(items: &[&Entry]) -> Vec<Vec<String>> {
     items
         .iter()
         .map(|item| {
@@ -165,8 +130,8 @@ fn by(shape: &[u64]) -> String {
 mod tests {
     use super::*;
 
-    fn item(path: &str, kind: &str, shape: &[u64], can_be_rep: bool) -> Item {
-        Item {
+    fn item(path: &str, kind: &str, shape: &[u64], can_be_rep: bool) -> Entry {
+        Entry {
             path: path.to_owned(),
             kind: kind.to_owned(),
             shape: shape.to_vec(),
@@ -174,8 +139,9 @@ mod tests {
             chunks: shape.to_vec(),
             shards: None,
             stored_bytes: 1 << 20,
-            can_be_rep,
-            is_index: path == "obs/_index",
+            codecs: Vec::new(),
+            representation: can_be_rep,
+            index: path == "obs/_index",
         }
     }
 
@@ -212,7 +178,7 @@ mod tests {
 
     #[test]
     fn folders_are_left_out_and_uns_is_one_line() {
-        let folder = Item { dtype: String::new(), stored_bytes: 0, ..item("obsm", "dict", &[], false) };
+        let folder = Entry { dtype: String::new(), stored_bytes: 0, ..item("obsm", "dict", &[], false) };
         let items = [
             folder,
             item("obs/cell_id", "string-array", &[5], false),
@@ -229,7 +195,7 @@ mod tests {
     fn the_names_of_cells_are_no_label() {
         let mut names = item("obs/cell_id", "string-array", &[10], false);
         assert_eq!(use_as(&names), ["--label cell_id"]);
-        names.is_index = true;
+        names.index = true;
         assert!(use_as(&names).is_empty());
         names.kind = "array".to_owned();
         assert!(use_as(&names).is_empty());
