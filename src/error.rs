@@ -1,9 +1,13 @@
 //! What can go wrong, one enum per floor, wrapped once by [`Error`]. Messages say what, where, found against expected,
 //! and what to do.
 
+mod job;
+
 use std::path::PathBuf;
 
 use thiserror::Error as ThisError;
+
+pub use job::JobError;
 
 use crate::units::ByteCount;
 
@@ -326,48 +330,6 @@ pub enum TransferError {
         /// The higher.
         high: f64,
     },
-}
-
-/// A job that cannot be done, or not this way.
-#[derive(Debug, ThisError)]
-#[non_exhaustive]
-pub enum JobError {
-    /// A choice that is not built yet or does not fit the others.
-    #[error("{0}")]
-    Refused(String),
-    /// The output is there already.
-    #[error("{} exists already; continue it with --resume or replace it with --overwrite", path.display())]
-    OutputExists {
-        /// The output.
-        path: PathBuf,
-    },
-    /// `--resume` on the work of another job.
-    #[error("{} was begun by another job, so it can't be resumed: {differs}", path.display())]
-    OtherJob {
-        /// The output.
-        path: PathBuf,
-        /// What differs.
-        differs: String,
-    },
-    /// Somebody else is writing.
-    #[error("{} is being written by another process; wait for it, or stop it first", path.display())]
-    Locked {
-        /// The output.
-        path: PathBuf,
-    },
-    /// Too little room for what the plan will write.
-    #[error("{} has {free} free and this run writes about {needs}; free some space or choose another place", path.display())]
-    NoRoom {
-        /// The output.
-        path: PathBuf,
-        /// What is free.
-        free: ByteCount,
-        /// What is needed.
-        needs: ByteCount,
-    },
-    /// Stopped by the user; finished work is kept.
-    #[error("interrupted; what is finished is kept: the same command with --resume continues")]
-    Interrupted,
 }
 
 /// Anything this library can say went wrong.

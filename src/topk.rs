@@ -133,6 +133,20 @@ impl TopK {
         }
     }
 
+    /// Drops all rows but these, in place: no memory is taken, and none is given back.
+    ///
+    /// # Panics
+    /// When there are no such rows.
+    pub fn keep_rows(&mut self, rows: Range<usize>) {
+        let slots = rows.start * self.k..rows.end * self.k;
+        self.ids.truncate(slots.end);
+        self.ids.drain(..slots.start);
+        self.distances.truncate(slots.end);
+        self.distances.drain(..slots.start);
+        self.rows = rows.len();
+        assert_eq!(self.ids.len(), self.rows * self.k, "these rows are there");
+    }
+
     /// Every row without its first neighbour, `k` wide.
     ///
     /// # Panics
@@ -238,6 +252,17 @@ mod tests {
             prop_assert_eq!(merged(&a, &b), merged(&b, &a));
             prop_assert_eq!(merged(&merged(&a, &b), &c), merged(&a, &merged(&b, &c)));
             prop_assert_eq!(merged(&a, &a), a);
+        }
+    }
+
+    #[test]
+    fn kept_rows_are_those_of_a_slice() {
+        let mut all = TopK::empty(6, k(2));
+        (0..6_u8).for_each(|row| all.set_row(usize::from(row), &[(f32::from(row), u64::from(row))]));
+        for rows in [0..6, 0..0, 2..5, 5..6, 6..6, 0..1] {
+            let mut kept = all.clone();
+            kept.keep_rows(rows.clone());
+            assert_eq!(kept, all.slice(rows));
         }
     }
 

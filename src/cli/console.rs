@@ -117,6 +117,7 @@ mod tests {
         for (failure, code) in [
             (Failure::Usage("x".to_owned()), 2),
             (JobError::Refused("x".to_owned()).into(), 2),
+            (JobError::Unfit("x".to_owned()).into(), 1),
             (JobError::Interrupted.into(), 75),
             (JobError::OutputExists { path: PathBuf::from("x") }.into(), 1),
             (StoreError::Missing { path: PathBuf::from("x") }.into(), 1),

@@ -24,7 +24,7 @@ pub fn evaluate(request: &EvaluateRequest) -> Result<Evaluation, Error> {
             request.truth.display(),
             known.n_obs()
         );
-        return Err(JobError::Refused(message).into());
+        return Err(JobError::Unfit(message).into());
     }
     let truth = categories(&known, &request.truth_key)?;
     let transferred = categories(&mapped, &format!("{}_pred", request.prediction))?;

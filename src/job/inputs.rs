@@ -52,7 +52,7 @@ impl Inputs {
         let references = open_cells(reference_path, reference_rep, io)?;
         for (cells, side) in [(&queries, "query"), (&references, "reference")] {
             if cells.source.rows() == 0 {
-                return Err(JobError::Refused(format!("the {side} {} has no rows", cells.source.name())).into());
+                return Err(JobError::Unfit(format!("the {side} {} has no rows", cells.source.name())).into());
             }
         }
         let (q, r) = (queries.source.dim(), references.source.dim());
@@ -112,7 +112,7 @@ fn open_cells(path: &Path, rep: &str, io: &Arc<IoCounters>) -> Result<Cells, Err
     if let Some(annotations) = &annotations
         && annotations.n_obs() != source.rows()
     {
-        return Err(JobError::Refused(format!(
+        return Err(JobError::Unfit(format!(
             "{} has {} rows and the cells of {} are {}",
             source.name(),
             source.rows(),

@@ -1,13 +1,11 @@
-//! What a run leaves beside its arrays so that it can be resumed, checked and explained: manifest, markers, checkpoint.
+//! What a run leaves beside its arrays so that it can be resumed, checked and explained: manifest and markers.
+
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::error::{Error, StoreError};
-use crate::schedule::search::Checkpoint;
 use crate::store::folder::FileRecord;
-use crate::topk::TopK;
-use crate::units::K;
 use crate::weights::stats::DistanceStatistics;
 
 /// The layout of everything below; another number cannot be resumed.
@@ -34,6 +32,9 @@ pub struct Manifest {
     pub k: u64,
     /// Set when everything is written.
     pub finished: bool,
+    /// Of a finished job: how many units each stage has. A marker that is lost would not be missed otherwise.
+    #[serde(default)]
+    pub units: BTreeMap<String, u64>,
 }
 
 impl Manifest {
@@ -140,98 +141,10 @@ impl Marker {
     }
 }
 
-/// Turns a checkpoint into the bytes of a file: a line of JSON, then ids, then distances, little-endian.
-///
-/// # Errors
-/// A header that cannot be written as JSON; it always can.
-pub fn encode_checkpoint(checkpoint: &Checkpoint) -> Result<Vec<u8>, Error> {
-    let header = CheckpointHeader {
-        format: FORMAT,
-        rows: (checkpoint.rows.start, checkpoint.rows.end),
-        complete_to: checkpoint.complete_to,
-        references_done: checkpoint.references_done,
-        k: u32::try_from(checkpoint.top.k()).unwrap_or(K::MAX),
-        crc32c: crc32c::crc32c_append(
-            crc32c::crc32c(bytemuck::cast_slice(checkpoint.top.ids())),
-            bytemuck::cast_slice(checkpoint.top.distances()),
-        ),
-    };
-    let mut bytes = serde_json::to_vec(&header).map_err(|error| damaged(&error.to_string()))?;
-    bytes.push(b'\n');
-    bytes.reserve_exact(checkpoint.top.ids().len() * 12);
-    bytes.extend(checkpoint.top.ids().iter().flat_map(|id| id.to_le_bytes()));
-    bytes.extend(checkpoint.top.distances().iter().flat_map(|d| d.to_le_bytes()));
-    Ok(bytes)
-}
-
-/// The checkpoint in these bytes.
-///
-/// # Errors
-/// [`StoreError::Damaged`] when they are not what was written.
-pub fn decode_checkpoint(bytes: &[u8]) -> Result<Checkpoint, Error> {
-    let end = bytes.iter().position(|&b| b == b'\n').ok_or_else(|| damaged("no header"))?;
-    let header: CheckpointHeader =
-        serde_json::from_slice(&bytes[..end]).map_err(|error| damaged(&error.to_string()))?;
-    let k = K::new(header.k)?;
-    let body = &bytes[end + 1..];
-    let rows = header.rows.1.checked_sub(header.rows.0).ok_or_else(|| damaged("rows"))?;
-    let slots = usize::try_from(rows).unwrap_or(usize::MAX).saturating_mul(k.get());
-    if header.format != FORMAT || body.len() != slots.saturating_mul(12) {
-        return Err(damaged("it has another length than its header says"));
-    }
-    let (ids, distances) = body.split_at(slots * 8);
-    let ids: Vec<u64> = ids.as_chunks::<8>().0.iter().map(|b| u64::from_le_bytes(*b)).collect();
-    let distances: Vec<f32> = distances.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
-    let crc = crc32c::crc32c_append(crc32c::crc32c(bytemuck::cast_slice(&ids)), bytemuck::cast_slice(&distances));
-    let top = TopK::from_parts(k, ids, distances).filter(|_| crc == header.crc32c);
-    Ok(Checkpoint {
-        rows: header.rows.0..header.rows.1,
-        complete_to: header.complete_to,
-        references_done: header.references_done,
-        top: top.ok_or_else(|| damaged("its checksum is wrong"))?,
-    })
-}
-
-#[derive(Serialize, Deserialize)]
-struct CheckpointHeader {
-    format: u32,
-    rows: (u64, u64),
-    complete_to: u64,
-    references_done: u64,
-    k: u32,
-    crc32c: u32,
-}
-
-fn damaged(why: &str) -> Error {
-    StoreError::Damaged { array: "the checkpoint".to_owned(), why: why.to_owned() }.into()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::json;
-
-    fn checkpoint() -> Checkpoint {
-        let mut top = TopK::empty(3, K::new(2).unwrap());
-        top.set_row(1, &[(0.25, 7), (0.5, 1)]);
-        Checkpoint { rows: 10..13, complete_to: 11, references_done: 99, top }
-    }
-
-    #[test]
-    fn a_checkpoint_comes_back_as_it_was() {
-        assert_eq!(decode_checkpoint(&encode_checkpoint(&checkpoint()).unwrap()).unwrap(), checkpoint());
-    }
-
-    #[test]
-    fn a_checkpoint_with_a_flipped_byte_is_refused() {
-        let bytes = encode_checkpoint(&checkpoint()).unwrap();
-        for at in [bytes.len() - 1, bytes.len() - 40, 5] {
-            let mut bad = bytes.clone();
-            bad[at] ^= 1;
-            assert!(decode_checkpoint(&bad).is_err(), "byte {at}");
-        }
-        assert!(decode_checkpoint(&bytes[..bytes.len() - 4]).is_err());
-    }
 
     #[test]
     fn statistics_survive_json_bit_for_bit() {
@@ -252,6 +165,7 @@ mod tests {
             reference_rows: 1,
             k: 1,
             finished: false,
+            units: BTreeMap::new(),
         };
         let (a, b) = (manifest(json!({"k": 15, "metric": "cosine"})), manifest(json!({"k": 30, "metric": "cosine"})));
         assert_eq!(a.differs_from(&b).unwrap(), "parameters.k was 30 and is now 15");

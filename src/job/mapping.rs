@@ -91,7 +91,7 @@ impl Weighing {
 /// Statistics of all distances, merged in unit order, from the markers of a finished search.
 ///
 /// # Errors
-/// [`JobError::Refused`] when a unit is missing.
+/// [`JobError::Unfit`] when a unit is missing.
 pub fn statistics<'m>(markers: impl Iterator<Item = &'m Marker>, units: u64) -> Result<DistanceStatistics, Error> {
     let mut all = stats::DistanceStatistics::default();
     let mut expected = 0;
@@ -105,5 +105,5 @@ pub fn statistics<'m>(markers: impl Iterator<Item = &'m Marker>, units: u64) -> 
 }
 
 fn incomplete(unit: u64) -> Error {
-    JobError::Refused(format!("the search is not finished (unit {unit} is missing); run it again with --resume")).into()
+    JobError::Unfit(format!("the search is not finished (unit {unit} is missing); run it again with --resume")).into()
 }

@@ -3,6 +3,7 @@
 //! A job opens and checks everything first, plans, and only then creates its output. Stages follow each other (search,
 //! names, map, matrix, presence, finish); each marks its finished units, so that `--resume` does only what is missing.
 
+mod checkpoint;
 mod columns;
 mod evaluate;
 mod finish;
@@ -23,6 +24,7 @@ mod stages;
 mod transfer;
 mod verify;
 mod wanted;
+mod warnings;
 
 use std::path::Path;
 
@@ -31,6 +33,7 @@ use serde_json::{Map, Value, json};
 use crate::error::{Error, JobError};
 use crate::plan::mapping::{MappingInput, MappingPlan};
 use crate::schedule::progress::{Observer, Silent, Stop};
+use crate::store::folder::real_path;
 use crate::units::ByteCount;
 use finish::Axes;
 use manifest::{FORMAT, Manifest};
@@ -137,7 +140,7 @@ fn job(
     let mapping_plan = plan_mapping(&planned, mapping, &run)?;
     let inputs = [Some(&request.query), request.reference.as_ref()];
     check_place(&request.out, inputs.into_iter().flatten().map(std::path::PathBuf::as_path))?;
-    warn(&planned, &run);
+    warnings::tell(&planned, mapping, &run)?;
     let manifest = Manifest {
         format: FORMAT,
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -148,6 +151,7 @@ fn job(
         reference_rows: planned.inputs.references.source.rows(),
         k: request.k.get() as u64,
         finished: false,
+        units: std::collections::BTreeMap::new(),
     };
     let writes = planned.plan.bytes_written + mapping_plan.as_ref().map_or(0, |(_, plan)| plan.bytes_written);
     let mut output = begin(&request.out, manifest, &request.run, writes, &run)?;
@@ -185,23 +189,10 @@ fn job(
     Ok(outcome)
 }
 
-/// What the user should know before a long wait.
-fn warn(planned: &Planned<'_>, run: &Run<'_>) {
-    let (k, inputs) = (planned.request.k.get() as u64, &planned.inputs);
-    let most = inputs.references.source.rows() - u64::from(inputs.self_mapping && !planned.request.compat);
-    if k > most {
-        run.observer.warn(&format!(
-            "k = {k}, and a cell can have only {most}: {} places of each are padded with -1 and +inf",
-            k - most
-        ));
-    }
-}
-
 /// `--overwrite` must never reach an input.
 fn check_place<'p>(out: &Path, inputs: impl Iterator<Item = &'p Path>) -> Result<(), Error> {
-    let real = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     for input in inputs {
-        if real(input).starts_with(real(out)) {
+        if real_path(input).starts_with(real_path(out)) {
             let message = format!("the output {} holds the input {}", out.display(), input.display());
             return Err(JobError::Refused(format!("{message}; choose another output")).into());
         }

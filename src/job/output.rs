@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::manifest::{File, Manifest, Marker, decode_checkpoint, encode_checkpoint};
+use super::checkpoint;
+use super::manifest::{File, Manifest, Marker};
 use super::request::RunOptions;
 use crate::error::{Error, JobError, StoreError};
 use crate::schedule::search::Checkpoint;
@@ -18,6 +19,8 @@ const OWN: &str = ".atlasknn";
 const MANIFEST: &str = ".atlasknn/manifest.json";
 const CHECKPOINT: &str = ".atlasknn/checkpoint";
 const FILES: &str = ".atlasknn/files.json";
+/// What a job makes beside [`OWN`].
+const LAID_OUT: [&str; 10] = ["zarr.json", "X", "layers", "obs", "obsm", "obsp", "uns", "var", "varm", "varp"];
 
 /// The output of a job, locked while this lives.
 #[derive(Debug)]
@@ -30,31 +33,30 @@ pub struct Output {
 }
 
 impl Output {
-    /// Begins an output, or goes on with one of the same job when asked to resume.
+    /// Begins an output, or goes on with one of the same job when asked to resume. Where an earlier run ended before
+    /// anything of it was finished, there is nothing to keep, and nothing to ask for.
     ///
     /// # Errors
-    /// [`JobError::OutputExists`], [`JobError::OtherJob`], [`JobError::Locked`], any I/O error.
+    /// [`JobError::OutputExists`], [`JobError::OtherJob`], [`JobError::Locked`], [`JobError::ManifestDamaged`], a folder
+    /// of somebody else, any I/O error.
     pub fn begin(path: &Path, manifest: Manifest, run: &RunOptions, io: &Arc<IoCounters>) -> Result<Self, Error> {
         let folder = Folder::new(path, io);
-        let earlier = read_manifest(&folder)?;
-        if earlier.is_none() && folder.list("")?.iter().any(|name| name != OWN) {
-            let why = format!(
-                "{} is there and was not written by atlasknn; remove it or choose another output",
-                path.display()
-            );
-            return Err(JobError::Refused(why).into());
-        }
-        if earlier.is_some() && !run.resume && !run.overwrite {
-            return Err(JobError::OutputExists { path: path.to_owned() }.into());
-        }
+        // Before the lock, which makes a folder.
+        may_begin(&folder, run)?;
         let lock = folder.lock(&format!("{OWN}/lock"))?.ok_or_else(|| JobError::Locked { path: path.to_owned() })?;
+        // And again: another run may have written here until the lock was taken.
+        let found = may_begin(&folder, run)?;
         let mut manifest = manifest;
-        match earlier {
-            Some(earlier) if run.resume => {
+        match found {
+            Found::Job(earlier) if run.resume => {
                 if let Some(differs) = manifest.differs_from(&earlier) {
                     return Err(JobError::OtherJob { path: path.to_owned(), differs }.into());
                 }
-                manifest = earlier;
+                manifest = *earlier;
+                if manifest.finished && !is_whole(&folder, &manifest)? {
+                    manifest.finished = false;
+                    write_json(&folder, MANIFEST, &manifest)?;
+                }
             }
             _ => {
                 // Markers first, so that none outlives its files; the manifest last, so that the folder stays ours.
@@ -107,16 +109,19 @@ impl Output {
     /// # Errors
     /// Any I/O error.
     pub fn save_checkpoint(&self, checkpoint: &Checkpoint) -> Result<(), Error> {
-        self.folder.write(CHECKPOINT, &encode_checkpoint(checkpoint)?)?;
-        Ok(())
+        Ok(self.folder.write_with(CHECKPOINT, |to| checkpoint::write(checkpoint, to))?)
     }
 
-    /// The state of an unfinished unit, if one was saved and can be read.
+    /// The state of an unfinished unit, if one was saved that can be read and is not longer than this.
     ///
     /// # Errors
     /// Any I/O error. A damaged checkpoint counts as none: the unit is done again.
-    pub fn checkpoint(&self) -> Result<Option<Checkpoint>, Error> {
-        Ok(self.folder.read(CHECKPOINT)?.and_then(|bytes| decode_checkpoint(&bytes).ok()))
+    pub fn checkpoint(&self, bytes_max: u64) -> Result<Option<Checkpoint>, Error> {
+        // What a run with a larger budget saved may not fit into this one's.
+        if self.folder.length(CHECKPOINT).is_none_or(|bytes| bytes > bytes_max) {
+            return Ok(None);
+        }
+        Ok(self.folder.read(CHECKPOINT)?.and_then(|bytes| checkpoint::decode(&bytes).ok()))
     }
 
     /// Removes the state of an unfinished unit.
@@ -133,10 +138,76 @@ impl Output {
     /// Any I/O error.
     pub fn finish(&mut self, files: &[File]) -> Result<(), Error> {
         write_json(&self.folder, FILES, &files)?;
+        self.manifest.units.clear();
+        for stage in stages(&self.folder)? {
+            let units = marker_names(&self.folder, &stage)?.len() as u64;
+            self.manifest.units.insert(stage, units);
+        }
         self.manifest.finished = true;
         write_json(&self.folder, MANIFEST, &self.manifest)?;
         Ok(self.folder.remove(CHECKPOINT)?)
     }
+}
+
+/// What is at the place of an output.
+enum Found {
+    /// Nothing, or what a run left that ended before anything of it was finished.
+    Nothing,
+    /// The work of this job or of another.
+    Job(Box<Manifest>),
+    /// An output whose manifest cannot be read.
+    Damaged(String),
+    /// Files of somebody else.
+    Foreign,
+}
+
+/// What is in the folder. It is ours where it has a file [`MANIFEST`], whatever that says: no other program has one.
+fn look(folder: &Folder) -> Result<Found, Error> {
+    let names = folder.list("")?;
+    let manifest = match read_manifest(folder) {
+        Ok(Some(manifest)) => manifest,
+        Ok(None) if names.iter().any(|name| name != OWN) => return Ok(Found::Foreign),
+        Ok(None) => return Ok(Found::Nothing),
+        Err(Error::Store(StoreError::Damaged { why, .. })) => return Ok(Found::Damaged(why)),
+        Err(error) => return Err(error),
+    };
+    let mut worked = manifest.finished || folder.length(CHECKPOINT).is_some();
+    for stage in stages(folder)? {
+        worked |= !marker_names(folder, &stage)?.is_empty();
+    }
+    // Only what a run makes before it finishes anything may go without being asked for.
+    let ours = |name: &String| name == OWN || LAID_OUT.contains(&name.as_str());
+    Ok(if worked || !names.iter().all(ours) { Found::Job(Box::new(manifest)) } else { Found::Nothing })
+}
+
+/// What is in the folder, if it may be written to as asked.
+fn may_begin(folder: &Folder, run: &RunOptions) -> Result<Found, Error> {
+    let found = look(folder)?;
+    let path = || folder.root().to_owned();
+    match &found {
+        Found::Foreign => Err(JobError::Unfit(format!(
+            "{} is there and was not written by atlasknn; remove it or choose another output",
+            folder.root().display()
+        ))
+        .into()),
+        Found::Job(_) if !run.resume && !run.overwrite => Err(JobError::OutputExists { path: path() }.into()),
+        Found::Damaged(why) if !run.overwrite => {
+            Err(JobError::ManifestDamaged { path: path(), why: why.clone() }.into())
+        }
+        _ => Ok(found),
+    }
+}
+
+/// Whether all that a finished output is made of is still there: every marker readable, every file of its length.
+fn is_whole(folder: &Folder, manifest: &Manifest) -> Result<bool, Error> {
+    let there = |files: &[File]| files.iter().all(|file| folder.length(&file.path) == Some(file.bytes));
+    for (stage, units) in &manifest.units {
+        let markers = read_markers(folder, stage)?;
+        if markers.len() as u64 != *units || !markers.values().all(|marker| there(&marker.files)) {
+            return Ok(false);
+        }
+    }
+    Ok(read_files(folder).is_ok_and(|files| files.is_some_and(|files| there(&files))))
 }
 
 /// The manifest of an output, or `None` when it has none.
@@ -163,6 +234,13 @@ pub fn stages(folder: &Folder) -> Result<Vec<String>, Error> {
     Ok(folder.list(&format!("{OWN}/done"))?)
 }
 
+/// The names of the markers of a stage, readable or not.
+fn marker_names(folder: &Folder, stage: &str) -> Result<Vec<String>, Error> {
+    let names = folder.list(&format!("{OWN}/done/{stage}"))?;
+    // A run that was killed while it wrote one may leave it under its temporary name.
+    Ok(names.into_iter().filter(|name| !name.starts_with('.')).collect())
+}
+
 /// All readable markers of a stage, whether their files are there or not.
 ///
 /// # Errors
@@ -170,7 +248,7 @@ pub fn stages(folder: &Folder) -> Result<Vec<String>, Error> {
 pub fn read_markers(folder: &Folder, stage: &str) -> Result<BTreeMap<u64, Marker>, Error> {
     let mut markers = BTreeMap::new();
     let dir = format!("{OWN}/done/{stage}");
-    for name in folder.list(&dir)? {
+    for name in marker_names(folder, stage)? {
         let bytes = folder.read(&format!("{dir}/{name}"))?.unwrap_or_default();
         if let Ok(marker) = serde_json::from_slice::<Marker>(&bytes) {
             markers.insert(marker.unit, marker);
@@ -200,90 +278,5 @@ fn write_json<T: serde::Serialize>(folder: &Folder, path: &str, value: &T) -> Re
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    fn manifest(k: u64) -> Manifest {
-        Manifest {
-            format: super::super::manifest::FORMAT,
-            version: "0".to_owned(),
-            command: "search".to_owned(),
-            parameters: json!({ "k": k }),
-            inputs: json!({}),
-            rows: 10,
-            reference_rows: 10,
-            k,
-            finished: false,
-        }
-    }
-
-    fn begin(path: &Path, k: u64, run: RunOptions) -> Result<Output, Error> {
-        Output::begin(path, manifest(k), &run, &IoCounters::new())
-    }
-
-    const RESUME: RunOptions = RunOptions {
-        resume: true,
-        overwrite: false,
-        allow_mixed: false,
-        names: super::super::request::Names::Auto,
-        seed: 0,
-        checkpoint_seconds: 1,
-    };
-
-    fn marker(output: &Output, unit: u64) -> Marker {
-        let record = output.folder.write(&format!("array/{unit}"), b"data").unwrap();
-        Marker {
-            unit,
-            files: vec![record.into()],
-            statistics: None,
-            own_row_first: None,
-            kth: None,
-            engine: "cpu".to_owned(),
-        }
-    }
-
-    #[test]
-    fn a_second_run_needs_resume_or_overwrite() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("out");
-        drop(begin(&path, 15, RunOptions::default()).unwrap());
-        let message = begin(&path, 15, RunOptions::default()).unwrap_err().to_string();
-        assert!(message.contains("--resume") && message.contains("--overwrite"), "{message}");
-        assert!(begin(&path, 15, RunOptions { overwrite: true, ..RunOptions::default() }).is_ok());
-    }
-
-    #[test]
-    fn resuming_keeps_units_whose_files_are_there_and_another_job_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("out");
-        let output = begin(&path, 15, RunOptions::default()).unwrap();
-        for unit in [0, 2] {
-            output.mark("search", &marker(&output, unit)).unwrap();
-        }
-        output.folder.remove("array/2").unwrap();
-        drop(output);
-        let message = begin(&path, 30, RESUME).unwrap_err().to_string();
-        assert!(message.contains("parameters.k was 15 and is now 30"), "{message}");
-        let output = begin(&path, 15, RESUME).unwrap();
-        assert_eq!(output.done("search").unwrap().into_keys().collect::<Vec<_>>(), [0]);
-    }
-
-    #[test]
-    fn two_runs_do_not_write_the_same_output() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("out");
-        let _first = begin(&path, 15, RunOptions::default()).unwrap();
-        assert!(matches!(begin(&path, 15, RESUME), Err(Error::Job(JobError::Locked { .. }))));
-    }
-
-    #[test]
-    fn a_folder_of_somebody_else_is_not_overwritten() {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("thesis.doc"), b"years of work").unwrap();
-        for run in [RunOptions { overwrite: true, ..RunOptions::default() }, RESUME, RunOptions::default()] {
-            assert!(begin(dir.path(), 15, run).is_err());
-        }
-        assert!(dir.path().join("thesis.doc").exists());
-    }
-}
+#[path = "output_tests.rs"]
+mod tests;

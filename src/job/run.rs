@@ -43,7 +43,7 @@ impl<'a> Run<'a> {
             .num_threads(threads)
             .thread_name(|i| format!("atlasknn-{i}"))
             .build()
-            .map_err(|error| JobError::Refused(format!("cannot start {threads} threads: {error}; lower --threads")))?;
+            .map_err(|error| JobError::Unfit(format!("cannot start {threads} threads: {error}; lower --threads")))?;
         Ok(Self {
             pool: Arc::new(pool),
             threads,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
+use super::checkpoint;
 use super::columns::check_categories;
 use super::groups::Groups;
 use super::inputs::Inputs;
@@ -25,7 +26,7 @@ use crate::store::Source;
 use crate::store::anndata::AnnData;
 use crate::store::neighbours::NeighboursWriter;
 use crate::topk::{PADDING, TopK};
-use crate::units::K;
+use crate::units::{K, UNIT_ROWS};
 use crate::weights::stats::DistanceStatistics;
 
 /// The stage's folder of markers.
@@ -159,9 +160,9 @@ impl<'a> Planned<'a> {
         };
         let done = output.done(STAGE)?;
         let todo: Vec<u64> = (0..unit_count(rows)).filter(|unit| !done.contains_key(unit)).collect();
-        let checkpoint = output.checkpoint()?.filter(|checkpoint| {
-            todo.contains(&(checkpoint.rows.start / crate::units::UNIT_ROWS)) && checkpoint.top.k() == k.get()
-        });
+        let checkpoint_rows = self.plan.block_rows.max(UNIT_ROWS);
+        let checkpoint = output.checkpoint(checkpoint::bytes_max(checkpoint_rows, k))?;
+        let checkpoint = checkpoint.filter(|saved| goes_on(saved, &todo, rows, k));
         self.tell_beginning(run, rows, &done.keys().copied().collect::<Vec<_>>(), checkpoint.as_ref());
         let groups = self.groups()?;
         let partition_rows = u32::try_from(self.plan.partition_rows).unwrap_or(u32::MAX);
@@ -246,6 +247,15 @@ pub struct SearchDone {
     pub units: (u64, u64),
 }
 
+/// Whether a checkpoint is of work that is still to do. All units that it touches must be: where a later one is finished
+/// already, what follows it in the checkpoint would belong to no unit.
+fn goes_on(checkpoint: &Checkpoint, todo: &[u64], rows: u64, k: K) -> bool {
+    let of = &checkpoint.rows;
+    let units = of.start / UNIT_ROWS..of.end.div_ceil(UNIT_ROWS);
+    let begins_a_unit = of.start.is_multiple_of(UNIT_ROWS) && !of.is_empty() && of.end <= rows;
+    begins_a_unit && checkpoint.top.k() == k.get() && units.into_iter().all(|unit| todo.contains(&unit))
+}
+
 /// What is known of the cells of both sides, for --exclude-group.
 fn annotated(inputs: &Inputs) -> Result<(&AnnData, &AnnData), Error> {
     let both = inputs.queries.annotations.as_ref().zip(inputs.references.annotations.as_ref());
@@ -282,7 +292,7 @@ struct Sink<'a> {
 
 impl UnitSink for Sink<'_> {
     fn commit(&self, unit: u64, top: TopK) -> Result<(), Error> {
-        let first_row = unit * crate::units::UNIT_ROWS;
+        let first_row = unit * UNIT_ROWS;
         let own_row_first = (self.own_row == OwnRow::FirstDropped)
             .then(|| (0..top.rows()).all(|row| top.row(row).0[0] == first_row + row as u64));
         let top = if own_row_first.is_some() { top.without_first(self.k) } else { top };
@@ -321,4 +331,34 @@ fn kth_distances(top: &TopK) -> (f64, u64) {
         }
     }
     sum
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const U: u64 = UNIT_ROWS;
+
+    #[test]
+    fn only_a_checkpoint_of_units_that_are_to_do_is_gone_on_with() {
+        let k = K::new(1).unwrap();
+        for (rows, todo, expected) in [
+            (0..10, vec![0], true),
+            (U..2 * U + 5, vec![0, 1, 2], true),
+            (U..2 * U, vec![1], true),
+            (0..10, vec![1], false),
+            // The marker of the first unit was lost after both had been finished.
+            (U..2 * U + 5, vec![1], false),
+            (U..2 * U + 5, vec![1, 3], false),
+            (5..10, vec![0], false),
+            (0..0, vec![0], false),
+            (0..4 * U + 1, vec![0, 1, 2, 3, 4], false),
+        ] {
+            let top = TopK::empty(usize::try_from(rows.end - rows.start).unwrap(), k);
+            let saved = Checkpoint { complete_to: rows.start, rows: rows.clone(), references_done: 1, top };
+            assert_eq!(goes_on(&saved, &todo, 4 * U, k), expected, "{rows:?} of {todo:?}");
+        }
+        let saved = Checkpoint { rows: 0..1, complete_to: 0, references_done: 1, top: TopK::empty(1, k) };
+        assert!(!goes_on(&saved, &[0], 1, K::new(2).unwrap()), "another k");
+    }
 }

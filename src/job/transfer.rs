@@ -11,7 +11,9 @@ use super::output::read_manifest;
 use super::request::{Names, Outcome, PlanReport, TransferRequest};
 use super::run::Run;
 use super::wanted::Sides;
-use super::{account, begin, check_place, mapping_parameters, names, outcome, report, search, stages, wanted};
+use super::{
+    account, begin, check_place, mapping_parameters, names, outcome, report, search, stages, wanted, warnings,
+};
 use crate::error::{Error, JobError, StoreError};
 use crate::metric::Metric;
 use crate::plan::mapping::{MappingInput, MappingPlan};
@@ -45,20 +47,21 @@ impl Earlier {
         })?;
         if !manifest.finished {
             let message = format!("{} is not finished; complete it with --resume first", request.neighbours.display());
-            return Err(JobError::Refused(message).into());
+            return Err(JobError::Unfit(message).into());
         }
         let neighbours = Neighbours::open_path(&request.neighbours, &run.io)?;
         let text = |key: &str| manifest.parameters[key].as_str().unwrap_or_default().to_owned();
         let self_mapping = manifest.parameters["self_mapping"].as_bool().unwrap_or(false);
         let source = open_representation(&request.reference, &text("reference_rep"), &run.io)?;
         let then = if self_mapping { &manifest.inputs["query"] } else { &manifest.inputs["reference"] };
-        if source.fingerprint()? != *then {
+        // Rows of float64 were searched centred or scaled; what is compared here is what they were made of.
+        if source.fingerprint()? != *then.get("source").unwrap_or(then) {
             let message = format!(
                 "{} is not the reference that {} was searched in, or has changed since; search again",
                 request.reference.display(),
                 request.neighbours.display()
             );
-            return Err(JobError::Refused(message).into());
+            return Err(JobError::Unfit(message).into());
         }
         Ok(Self {
             queries: annotations(&request.neighbours, &run.io)?,
@@ -127,7 +130,9 @@ pub fn transfer(request: &TransferRequest, observer: &dyn Observer, stop: &Stop)
         reference_rows: earlier.manifest.reference_rows,
         k: earlier.k,
         finished: false,
+        units: std::collections::BTreeMap::new(),
     };
+    warnings::tell_mapping(&request.mapping, &earlier.sides(request.run.names), &run)?;
     let mut output = begin(&request.out, manifest, &request.run, plan.bytes_written, &run)?;
     let mut outcome = outcome(&output.manifest, "none", &request.out);
     if output.manifest.finished {

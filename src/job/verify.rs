@@ -1,9 +1,10 @@
 //! Checks an output: every file there with its checksum, every row of neighbours sorted and in range.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::manifest::File;
+use super::manifest::{File, Manifest};
 use super::output::{read_files, read_manifest, read_markers, stages};
 use super::request::Verification;
 use super::search;
@@ -32,7 +33,7 @@ pub fn verify(path: &Path, observer: &dyn Observer) -> Result<Verification, Erro
     if !manifest.finished {
         report.problems.push("the run that writes it is not finished; go on with --resume".to_owned());
     }
-    let files = listed_files(&folder, manifest.finished, &mut report)?;
+    let files = listed_files(&folder, &manifest, &mut report)?;
     let total: u64 = files.iter().map(|file| file.bytes).sum();
     observer.begin(Stage::Verify, Step { bytes: total, ..Step::default() }, Step::default());
     for file in &files {
@@ -49,14 +50,23 @@ pub fn verify(path: &Path, observer: &dyn Observer) -> Result<Verification, Erro
     Ok(report)
 }
 
-fn listed_files(folder: &Arc<Folder>, finished: bool, report: &mut Verification) -> Result<Vec<File>, Error> {
+/// The files of every unit and the others. What a marker that is lost had listed would pass unseen, so that is a problem.
+fn listed_files(folder: &Arc<Folder>, manifest: &Manifest, report: &mut Verification) -> Result<Vec<File>, Error> {
     let mut files = Vec::new();
-    for stage in stages(folder)? {
-        files.extend(read_markers(folder, &stage)?.into_values().flat_map(|marker| marker.files));
+    // Those that should be there, and those that are.
+    let stages = stages(folder)?.into_iter().chain(manifest.units.keys().cloned()).collect::<BTreeSet<_>>();
+    for stage in stages {
+        let markers = read_markers(folder, &stage)?;
+        let lost = manifest.units.get(&stage).map_or(0, |units| units.saturating_sub(markers.len() as u64));
+        if lost > 0 {
+            let problem = format!("{lost} markers of {stage} are missing or can't be read; --resume makes them again");
+            report.problems.push(problem);
+        }
+        files.extend(markers.into_values().flat_map(|marker| marker.files));
     }
     match read_files(folder)? {
         Some(others) => files.extend(others),
-        None if finished => report.problems.push("the list of files is missing".to_owned()),
+        None if manifest.finished => report.problems.push("the list of files is missing".to_owned()),
         None => {}
     }
     Ok(files)

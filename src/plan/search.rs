@@ -204,6 +204,7 @@ impl Layout<'_> {
         table.add("neighbours of the block", block_rows * k * 12);
         if block_rows < unit_rows {
             table.add("neighbours of the unit", unit_rows * k * 12);
+            table.add("checkpoint of the unit", unit_rows * k * 12);
         }
         // One unit's neighbours, both output columns, and the one that is being encoded (padded to a whole shard).
         let column = UNIT_ROWS * k * (self.slot_bytes() - 4);
@@ -268,6 +269,15 @@ mod tests {
         let roomy = plan(&input(4_000_000, 40_000_000, ByteCount::mib(4096))).unwrap();
         assert_eq!((tight.order, roomy.order), (Order::QueriesStay, Order::QueriesStay));
         assert!(roomy.bytes_read.1 < tight.bytes_read.1);
+    }
+
+    #[test]
+    fn a_block_smaller_than_a_unit_has_room_for_its_checkpoint() {
+        // Saved or gone on with, a checkpoint holds the whole rows of the unit and those of the block.
+        let plan = plan(&input(2_000_000, 4_000_000, ByteCount::mib(200))).unwrap();
+        assert!(plan.block_rows < UNIT_ROWS, "{plan:?}");
+        let checkpoint = plan.memory.0.iter().find(|(what, _)| what == "checkpoint of the unit");
+        assert_eq!(checkpoint.map(|(_, bytes)| *bytes), Some(UNIT_ROWS * 15 * 12));
     }
 
     #[test]

@@ -76,7 +76,7 @@ impl<'a> Pager<'a> {
 
 fn receive(receiver: &Receiver<Result<Arc<Partition>, Error>>) -> Result<Arc<Partition>, Error> {
     receiver.recv().unwrap_or_else(|_| {
-        Err(crate::error::JobError::Refused("the thread that reads references ended early".to_owned()).into())
+        Err(crate::error::JobError::Unfit("the thread that reads references ended early".to_owned()).into())
     })
 }
 

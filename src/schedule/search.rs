@@ -70,8 +70,9 @@ impl Checkpoint {
         self.complete_to..self.rows.end
     }
 
-    fn neighbours(&self, rows: &Range<u64>) -> TopK {
-        self.top.slice(length(&(self.rows.start..rows.start))..length(&(self.rows.start..rows.end)))
+    /// Where these rows are in `top`.
+    fn place(&self, rows: &Range<u64>) -> Range<usize> {
+        length(&(self.rows.start..rows.start))..length(&(self.rows.start..rows.end))
     }
 }
 
@@ -190,10 +191,17 @@ impl Loop<'_, '_> {
         clock.time(Part::Search, || self.engine.begin(block, k, exclude))?;
         let mut seen_to = 0;
         match self.resume.take() {
-            Some(checkpoint) if checkpoint.open().contains(&rows.start) => {
-                self.engine.restore(&checkpoint.neighbours(rows))?;
+            Some(mut checkpoint) if checkpoint.open().contains(&rows.start) => {
                 seen_to = checkpoint.references_done;
-                self.resume = Some(checkpoint);
+                let place = checkpoint.place(rows);
+                if rows.end < checkpoint.rows.end {
+                    self.engine.restore(&checkpoint.top.slice(place))?;
+                    self.resume = Some(checkpoint);
+                } else {
+                    // The last block that needs it: the plan has no room for a copy of a whole block's neighbours.
+                    checkpoint.top.keep_rows(place);
+                    self.engine.restore(&checkpoint.top)?;
+                }
             }
             _ => {}
         }
@@ -217,7 +225,7 @@ impl Loop<'_, '_> {
             let stop = self.stop.asked();
             if stop || saved_at.elapsed() >= checkpoint_every {
                 let top = self.engine.snapshot()?;
-                self.save(rows.clone(), &top, ranges[index].end)?;
+                self.save(rows.clone(), top, ranges[index].end)?;
                 saved_at = Instant::now();
             }
             if stop { Err(JobError::Interrupted.into()) } else { Ok(true) }
@@ -226,15 +234,15 @@ impl Loop<'_, '_> {
     }
 
     /// Saves the block in hand behind the rows of its unit that are complete.
-    fn save(&self, rows: Range<u64>, top: &TopK, references_done: u64) -> Result<(), Error> {
+    fn save(&self, rows: Range<u64>, top: TopK, references_done: u64) -> Result<(), Error> {
         let checkpoint = match self.assembler.gathered() {
             Some((gathered, complete)) => Checkpoint {
                 rows: gathered.start..rows.end,
                 complete_to: rows.start,
                 references_done,
-                top: complete.slice(0..length(&gathered)).followed_by(top),
+                top: complete.slice(0..length(&gathered)).followed_by(&top),
             },
-            None => Checkpoint { complete_to: rows.start, rows, references_done, top: top.clone() },
+            None => Checkpoint { complete_to: rows.start, rows, references_done, top },
         };
         self.sink.save(&checkpoint)
     }

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use serde_json::Value;
 
 use crate::error::StoreError;
+use crate::store::Absent;
 use crate::store::disk::Disk;
 use crate::store::node::{Node, NodeKind, join};
 use crate::store::zarr::{Element, ZarrVector};
@@ -133,6 +134,20 @@ impl Column {
         let vector =
             |part: &Part| part.values.scratch_bytes() + part.mask.as_ref().map_or(0, ZarrVector::scratch_bytes);
         self.parts.iter().map(vector).max().unwrap_or(0)
+    }
+
+    /// Chunk files that are not there, so that rows read as the fill value.
+    ///
+    /// # Errors
+    /// Any I/O error.
+    pub fn absent(&self) -> Result<Vec<Absent>, StoreError> {
+        let mut all = Vec::new();
+        for part in &self.parts {
+            for vector in [Some(&part.values), part.mask.as_ref()].into_iter().flatten() {
+                all.extend(vector.array().absent()?);
+            }
+        }
+        Ok(all)
     }
 
     /// Codes into the categories, [`MISSING`] where there is none.

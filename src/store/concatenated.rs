@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::error::StoreError;
 use crate::store::convert::Number;
-use crate::store::{FloatType, Source, check_ranges};
+use crate::store::{Absent, FloatType, Source, check_ranges};
 
 /// Sources in order, as one.
 #[derive(Debug)]
@@ -130,6 +130,14 @@ impl Source for Concatenated {
 
     fn read_f64(&self, ranges: &[Range<u64>], out: &mut [f64]) -> Result<(), StoreError> {
         self.read_as(ranges, out, |part, ranges, out| part.read_f64(ranges, out))
+    }
+
+    fn absent(&self) -> Result<Vec<Absent>, StoreError> {
+        let mut all = Vec::new();
+        for part in &self.parts {
+            all.extend(part.absent()?);
+        }
+        Ok(all)
     }
 
     fn fingerprint(&self) -> Result<Value, StoreError> {

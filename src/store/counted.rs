@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use serde_json::Value;
 
 use crate::error::StoreError;
-use crate::store::{FloatType, Source};
+use crate::store::{Absent, FloatType, Source};
 
 /// A source and how much of it was read.
 #[derive(Debug)]
@@ -84,6 +84,10 @@ impl Source for Counted {
     fn read_f64(&self, ranges: &[Range<u64>], out: &mut [f64]) -> Result<(), StoreError> {
         self.count(ranges);
         self.source.read_f64(ranges, out)
+    }
+
+    fn absent(&self) -> Result<Vec<Absent>, StoreError> {
+        self.source.absent()
     }
 
     fn fingerprint(&self) -> Result<Value, StoreError> {

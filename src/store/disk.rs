@@ -6,7 +6,6 @@ use std::fs::File;
 use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::UNIX_EPOCH;
 
 use zarrs::storage::byte_range::{ByteRange, ByteRangeIterator};
 use zarrs::storage::{
@@ -22,15 +21,6 @@ use crate::store::IoCounters;
 pub struct Disk {
     root: PathBuf,
     io: Arc<IoCounters>,
-}
-
-/// What the file system knows of a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FileStat {
-    /// Its length.
-    pub bytes: u64,
-    /// When it was written, in nanoseconds since 1970; 0 where the system does not tell.
-    pub modified_ns: u64,
 }
 
 impl Disk {
@@ -88,14 +78,14 @@ impl Disk {
         self.part(key, ByteRange::Suffix(len)).map_err(|e| io_error("read", &self.path_of(key), e))
     }
 
-    /// Length and time of a file, or `None` when there is none.
+    /// The length of a file, or `None` when there is none.
     ///
     /// # Errors
     /// Any I/O error but a missing file.
-    pub fn stat(&self, key: &str) -> Result<Option<FileStat>, StoreError> {
+    pub fn stat(&self, key: &str) -> Result<Option<u64>, StoreError> {
         let path = self.path_of(key);
         match std::fs::metadata(&path) {
-            Ok(metadata) if metadata.is_file() => Ok(Some(file_stat(&metadata))),
+            Ok(metadata) if metadata.is_file() => Ok(Some(metadata.len())),
             Ok(_) => Ok(None),
             Err(e) if is_absent(&e) => Ok(None),
             Err(e) => Err(io_error("read", &path, e)),
@@ -155,8 +145,7 @@ impl ReadableStorageTraits for Disk {
     }
 
     fn size_key(&self, key: &StoreKey) -> Result<Option<u64>, StorageError> {
-        let stat = self.stat(key.as_str()).map_err(|e| StorageError::Other(e.to_string()))?;
-        Ok(stat.map(|s| s.bytes))
+        self.stat(key.as_str()).map_err(|e| StorageError::Other(e.to_string()))
     }
 
     fn supports_get_partial(&self) -> bool {
@@ -209,13 +198,6 @@ pub(crate) fn io_error(action: &'static str, path: &Path, source: io::Error) -> 
         },
         _ => StoreError::Io { action, path, source },
     }
-}
-
-/// Length and time of an open file.
-pub(crate) fn file_stat(metadata: &std::fs::Metadata) -> FileStat {
-    let since = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-    let modified_ns = since.and_then(|since| u64::try_from(since.as_nanos()).ok()).unwrap_or(0);
-    FileStat { bytes: metadata.len(), modified_ns }
 }
 
 /// Fills `out` from `offset` of a file, whatever other readers of the same file do.
@@ -293,7 +275,7 @@ mod tests {
         assert_eq!(disk.get(&StoreKey::new("c/0")?)?.as_deref(), Some([1, 2, 3, 4, 5].as_slice()));
         assert_eq!(io.read(), 14);
         assert_eq!((disk.read("c/1")?, disk.read("c/0/0")?, disk.stat("c/1")?), (None, None, None));
-        assert_eq!(disk.stat("c/0")?.map(|s| s.bytes), Some(5));
+        assert_eq!(disk.stat("c/0")?, Some(5));
         assert_eq!((disk.folders("")?, disk.folders("none")?), (vec!["c".to_owned()], vec![]));
         assert_eq!((disk.list()?.len(), disk.size()?), (1, 5));
         Ok(())

@@ -59,16 +59,26 @@ impl Folder {
     /// [`StoreError::DiskFull`], [`StoreError::Permission`] or [`StoreError::Io`].
     pub fn write(&self, path: &str, bytes: &[u8]) -> Result<FileRecord, StoreError> {
         let target = self.root.join(path);
-        let temporary = temporary_name(&target);
-        replace(&target, &temporary, bytes).map_err(|error| {
-            // A half-written file is of no use; that it cannot be removed either changes nothing.
-            let _ = fs::remove_file(&temporary);
-            from_io("write", &target, error)
-        })?;
+        Self::replace(&target, |to| to.write_all(bytes)).map_err(|error| from_io("write", &target, error))?;
         self.io.add_written(bytes.len() as u64);
         let record = FileRecord { path: path.to_owned(), bytes: bytes.len() as u64, crc32c: crc32c::crc32c(bytes) };
         self.remembered().insert(path.to_owned(), record.clone());
         Ok(record)
+    }
+
+    /// Writes a file piece by piece, as whole as [`write`](Self::write) does; it is not remembered.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub fn write_with(
+        &self,
+        path: &str,
+        pieces: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
+    ) -> Result<(), StoreError> {
+        let target = self.root.join(path);
+        Self::replace(&target, pieces).map_err(|error| from_io("write", &target, error))?;
+        self.io.add_written(fs::metadata(&target).map_or(0, |metadata| metadata.len()));
+        Ok(())
     }
 
     /// A whole file, or `None` when there is none.
@@ -204,6 +214,14 @@ impl Folder {
         std::mem::take(&mut *self.remembered()).into_values().collect()
     }
 
+    fn replace(target: &Path, pieces: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> std::io::Result<()> {
+        let temporary = temporary_name(target);
+        replace(target, &temporary, pieces).inspect_err(|_| {
+            // A half-written file is of no use; that it cannot be removed either changes nothing.
+            let _ = fs::remove_file(&temporary);
+        })
+    }
+
     fn remembered(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, FileRecord>> {
         self.written.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -214,11 +232,15 @@ fn temporary_name(target: &Path) -> PathBuf {
     target.with_file_name(format!(".{name}.partial"))
 }
 
-fn replace(target: &Path, temporary: &Path, bytes: &[u8]) -> std::io::Result<()> {
+fn replace(
+    target: &Path,
+    temporary: &Path,
+    pieces: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
+) -> std::io::Result<()> {
     let parent = target.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(parent)?;
     let mut file = File::create(temporary)?;
-    file.write_all(bytes)?;
+    pieces(&mut file)?;
     file.sync_all()?;
     drop(file);
     fs::rename(temporary, target)?;
@@ -226,6 +248,19 @@ fn replace(target: &Path, temporary: &Path, bytes: &[u8]) -> std::io::Result<()>
     #[cfg(unix)]
     File::open(parent)?.sync_all()?;
     Ok(())
+}
+
+/// The path without links, `.` and `..`, as far as it exists; what is to be made below that is added as it is.
+#[must_use]
+pub fn real_path(path: &Path) -> PathBuf {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    for there in path.ancestors() {
+        if let (Ok(real), Ok(below)) = (fs::canonicalize(there), path.strip_prefix(there)) {
+            // Joining nothing would add a slash.
+            return if below.as_os_str().is_empty() { real } else { real.join(below) };
+        }
+    }
+    path
 }
 
 /// Puts the operating system's error into the words of this library.
@@ -318,70 +353,5 @@ impl ReadableStorageTraits for Folder {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn folder() -> (tempfile::TempDir, Arc<Folder>) {
-        let dir = tempfile::tempdir().unwrap();
-        let folder = Folder::new(&dir.path().join("out"), &IoCounters::new());
-        (dir, folder)
-    }
-
-    #[test]
-    fn a_file_is_replaced_whole_and_remembered_with_its_checksum() {
-        let (_dir, folder) = folder();
-        folder.write("a/b", b"first").unwrap();
-        let record = folder.write("a/b", b"second").unwrap();
-        assert_eq!(folder.read("a/b").unwrap().as_deref(), Some(b"second".as_slice()));
-        assert_eq!(folder.list("a").unwrap(), ["b"], "no partial file stays behind");
-        assert_eq!(folder.checksum("a/b").unwrap(), Some(record.clone()));
-        assert_eq!(folder.take_records(), [record]);
-    }
-
-    #[test]
-    fn a_flipped_byte_changes_the_checksum() {
-        let (_dir, folder) = folder();
-        let record = folder.write("x", &[1, 2, 3]).unwrap();
-        std::fs::write(folder.root().join("x"), [1, 2, 2]).unwrap();
-        assert_ne!(folder.checksum("x").unwrap(), Some(record));
-    }
-
-    #[test]
-    fn what_is_not_there_is_none() {
-        let (_dir, folder) = folder();
-        assert_eq!(folder.read("none").unwrap(), None);
-        assert_eq!(folder.checksum("none").unwrap(), None);
-        assert_eq!(folder.list("none").unwrap(), Vec::<String>::new());
-        folder.remove("none").unwrap();
-    }
-
-    #[test]
-    fn a_part_beyond_the_end_of_a_file_is_an_error() {
-        let (_dir, folder) = folder();
-        folder.write("x", &[1, 2, 3]).unwrap();
-        let key = StoreKey::new("x").unwrap();
-        for (range, there) in [
-            (ByteRange::Suffix(3), true),
-            (ByteRange::Suffix(4), false),
-            (ByteRange::FromStart(1, Some(2)), true),
-            (ByteRange::FromStart(1, Some(3)), false),
-            (ByteRange::FromStart(3, None), true),
-            (ByteRange::FromStart(4, None), false),
-            (ByteRange::FromStart(u64::MAX, Some(2)), false),
-        ] {
-            let parts = folder.get_partial_many(&key, Box::new([range].into_iter())).unwrap().unwrap();
-            assert_eq!(parts.collect::<Result<Vec<_>, _>>().is_ok(), there, "{range:?}");
-        }
-    }
-
-    #[test]
-    fn a_write_that_fails_says_where() {
-        let (dir, _) = folder();
-        std::fs::write(dir.path().join("file"), b"").unwrap();
-        let folder = Folder::new(&dir.path().join("file"), &IoCounters::new());
-        for error in [folder.write("inside", b"x").unwrap_err(), folder.read("inside").unwrap_err()] {
-            let message = error.to_string();
-            assert!(message.ends_with("file is a file; a folder is needed here; name another path"), "{message}");
-        }
-    }
-}
+#[path = "folder_tests.rs"]
+mod tests;

@@ -1,5 +1,6 @@
 //! Bytes: the only code that opens files. Rows come in through [`Source`], by range, into the caller's buffer.
 
+pub mod absent;
 pub mod anndata;
 pub mod columns;
 pub mod concatenated;
@@ -8,6 +9,7 @@ mod convert;
 pub mod counted;
 pub mod describe;
 pub mod disk;
+pub(crate) mod fingerprint;
 pub mod folder;
 pub mod memory;
 pub mod neighbours;
@@ -26,6 +28,8 @@ use std::fmt::Debug;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+pub use absent::Absent;
 
 use crate::error::StoreError;
 
@@ -133,7 +137,16 @@ pub trait Source: Send + Sync + Debug {
     /// As [`Source::read`].
     fn read_f64(&self, ranges: &[Range<u64>], out: &mut [f64]) -> Result<(), StoreError>;
 
-    /// What would change if the rows did: shape, type, metadata, sampled chunk sizes and times.
+    /// Chunk files that are not there, so that rows read as the fill value; none for a source that has no such thing.
+    ///
+    /// # Errors
+    /// Any I/O error.
+    fn absent(&self) -> Result<Vec<Absent>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    /// What would change if the rows did, and does not when they are copied: shape, type, metadata, sizes and checksums
+    /// of a sample of the files.
     ///
     /// # Errors
     /// Any I/O error.

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::error::StoreError;
 use crate::metric::Metric;
 use crate::store::convert::Number;
-use crate::store::{FloatType, Source, check_ranges};
+use crate::store::{Absent, FloatType, Source, check_ranges};
 
 /// Bytes of float64 rows that are held at once: enough for the source to decode on many threads.
 const PIECE_BYTES: u64 = 32 << 20;
@@ -197,6 +197,10 @@ impl Source for Prepared {
 
     fn read_f64(&self, ranges: &[Range<u64>], out: &mut [f64]) -> Result<(), StoreError> {
         self.read_as(ranges, out)
+    }
+
+    fn absent(&self) -> Result<Vec<Absent>, StoreError> {
+        self.source.absent()
     }
 
     fn fingerprint(&self) -> Result<Value, StoreError> {

@@ -5,10 +5,13 @@
 //! decoders: those skip the crc32c of a chunk.
 
 mod element;
+mod files;
 mod rows;
 mod shards;
 mod vector;
 
+#[cfg(test)]
+mod files_tests;
 #[cfg(test)]
 mod rows_tests;
 #[cfg(test)]
@@ -16,7 +19,7 @@ mod vector_tests;
 
 use std::sync::Arc;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use zarrs::array::codec::ShardingCodecConfiguration;
 use zarrs::array::{
     Array, ArrayBytes, ArrayMetadata, ArrayToBytesCodecTraits, ChunkShape, CodecChain, CodecError, CodecOptions,
@@ -33,9 +36,6 @@ pub use vector::ZarrVector;
 
 /// Rows of shards whose indexes are kept: one for each of two readers who pass over the array at different places.
 const KEPT_ROWS: usize = 2;
-
-/// Chunk files looked at for sizes and times.
-const SAMPLED_FILES: u64 = 64;
 
 /// An array, open for reading.
 #[derive(Debug)]
@@ -256,52 +256,6 @@ impl ZarrArray {
             (Some(says), Some(_)) if says > limit => Err(format!("its zstd frame says it holds {says} bytes")),
             _ => Ok(()),
         }
-    }
-
-    /// Keys of up to [`SAMPLED_FILES`] chunk files spread evenly over the array, and how many files it may have.
-    fn sampled_keys(&self) -> (Vec<String>, u64) {
-        let counts: Vec<u64> = (0..self.shape.len()).map(|axis| self.files_along(axis)).collect();
-        let files = counts.iter().fold(1, |all: u64, n| all.saturating_mul(*n));
-        let samples = files.min(SAMPLED_FILES);
-        let key = |sample: u64| {
-            let last = u128::from(samples.max(2) - 1);
-            let mut place =
-                u64::try_from(u128::from(sample) * u128::from(files - 1) / last).unwrap_or(files.saturating_sub(1));
-            let mut at = vec![0; counts.len()];
-            for axis in (0..counts.len()).rev() {
-                at[axis] = place % counts[axis];
-                place /= counts[axis];
-            }
-            self.array.chunk_key(&at).as_str().to_owned()
-        };
-        ((0..samples).map(key).collect(), files)
-    }
-
-    /// Bytes on disk, from a sample of the chunk files.
-    ///
-    /// # Errors
-    /// Any I/O error.
-    pub fn stored_bytes(&self) -> Result<u64, StoreError> {
-        let (keys, files) = self.sampled_keys();
-        let mut bytes = 0_u128;
-        for key in &keys {
-            bytes += u128::from(self.disk.stat(key)?.map_or(0, |stat| stat.bytes));
-        }
-        let sampled = u128::from((keys.len() as u64).max(1));
-        Ok(u64::try_from(bytes * u128::from(files) / sampled).unwrap_or(u64::MAX))
-    }
-
-    /// Metadata, and sizes and times of a sample of the chunk files.
-    ///
-    /// # Errors
-    /// Any I/O error.
-    pub fn fingerprint(&self) -> Result<Value, StoreError> {
-        let mut files = Vec::new();
-        for key in self.sampled_keys().0 {
-            let stat = self.disk.stat(&key)?;
-            files.push(json!([key, stat.map(|s| s.bytes), stat.map(|s| s.modified_ns)]));
-        }
-        Ok(json!({ "path": self.node.path, "metadata": self.node.metadata, "files": files }))
     }
 }
 

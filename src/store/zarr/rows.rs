@@ -17,7 +17,7 @@ use super::{Chunk, Element, ZarrArray};
 use crate::error::StoreError;
 use crate::store::convert::{Number, Refused, convert, stored};
 use crate::store::disk::Disk;
-use crate::store::{FloatType, Source, check_ranges};
+use crate::store::{Absent, FloatType, Source, check_ranges};
 
 /// A piece of several chunks larger than this is not kept between reads.
 const KEEP_BYTES: u64 = 64 << 20;
@@ -328,6 +328,10 @@ impl Source for ZarrSource {
 
     fn read_f64(&self, ranges: &[Range<u64>], out: &mut [f64]) -> Result<(), StoreError> {
         self.read_as(ranges, out)
+    }
+
+    fn absent(&self) -> Result<Vec<Absent>, StoreError> {
+        Ok(self.array.absent()?.into_iter().collect())
     }
 
     fn fingerprint(&self) -> Result<Value, StoreError> {

@@ -308,19 +308,6 @@ fn what_zarr_cannot_decode_is_said_at_opening() -> Result<(), Failure> {
 }
 
 #[test]
-fn the_fingerprint_follows_metadata_and_chunk_files() -> Result<(), Failure> {
-    let folder = tempfile::tempdir()?;
-    let metadata = v3("float32", &[100, 4], &[1, 4], None, &codecs(&["zstd"]));
-    write(folder.path(), &metadata, encode("float32", &values(100, 4)))?;
-    let before = open(folder.path())?.0.fingerprint()?;
-    assert_eq!(open(folder.path())?.0.fingerprint()?, before);
-    assert_eq!(before["files"].as_array().map(Vec::len), Some(64));
-    std::fs::write(folder.path().join("c/99/0"), "longer than it was before, surely, if only a little")?;
-    assert_ne!(open(folder.path())?.0.fingerprint()?, before);
-    Ok(())
-}
-
-#[test]
 fn scratch_is_bounded_by_chunks_not_by_rows() -> Result<(), Failure> {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build()?;
     let mut scratch = Vec::new();
