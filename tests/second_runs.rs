@@ -55,7 +55,7 @@ fn data_that_do_not_fit_fail_and_only_bad_usage_is_bad_usage() {
     let manifest = begun.join(".atlasknn/manifest.json");
     let text = fs::read_to_string(&manifest).unwrap();
     fs::write(&manifest, text.replace("\"finished\": true", "\"finished\": false")).unwrap();
-    let out = path("out");
+    let (out, winding) = (path("out"), path("begun/../found"));
     let o = Path::new("-o");
     for (words, paths, code, says) in [
         (vec!["search"], vec![&*query, &*empty, o, &*out], 1, "no rows"),
@@ -64,7 +64,8 @@ fn data_that_do_not_fit_fail_and_only_bad_usage_is_bad_usage() {
         (vec!["search"], vec![&*query, &*query, o, &*found], 1, "--overwrite"),
         (vec!["transfer", "--matrix"], vec![&*found, &*other, o, &*out], 1, "not the reference"),
         (vec!["transfer", "--matrix"], vec![&*begun, &*query, o, &*out], 1, "not finished"),
-        (vec!["search"], vec![&*query, &*query, o, dir.path()], 2, "choose another output"),
+        (vec!["search"], vec![&*query, &*query, o, dir.path()], 2, "holds the QUERY"),
+        (vec!["transfer", "--matrix", "--overwrite"], vec![&*found, &*query, o, &*winding], 2, "holds the NEIGHBOURS"),
         (vec!["search", "--exclude-group", "donor"], vec![&*query, &*query, o, &*out], 2, "AnnData"),
     ] {
         let output = typed(&words, &paths);
@@ -73,7 +74,7 @@ fn data_that_do_not_fit_fail_and_only_bad_usage_is_bad_usage() {
         assert!(message.contains(says), "{words:?} {paths:?}: {message}");
         assert!(!out.exists(), "{words:?} {paths:?}");
     }
-    assert!(foreign.join("thesis.doc").exists());
+    assert!(foreign.join("thesis.doc").exists() && found.join("obsm/knn_indices").exists());
 }
 
 /// The files of a folder under another name, written now.
@@ -89,16 +90,19 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-fn transfer(neighbours: &Path, reference: &Path, out: &Path) -> Result<(), atlasknn::Error> {
-    let request = TransferRequest {
+fn transfer_request(neighbours: &Path, reference: &Path, out: &Path) -> TransferRequest {
+    TransferRequest {
         neighbours: neighbours.to_owned(),
         reference: reference.to_owned(),
         out: out.to_owned(),
         mapping: atlasknn::job::request::MappingRequest { matrix: true, ..mapping(WeightKernel::Gauss) },
         within: Within::default(),
         run: RunOptions::default(),
-    };
-    atlasknn::job::transfer(&request, &Silent, &Stop::new()).map(|_| ())
+    }
+}
+
+fn transfer(neighbours: &Path, reference: &Path, out: &Path) -> Result<(), atlasknn::Error> {
+    atlasknn::job::transfer(&transfer_request(neighbours, reference, out), &Silent, &Stop::new()).map(|_| ())
 }
 
 #[test]
@@ -116,6 +120,21 @@ fn a_copied_reference_is_the_same_and_a_changed_one_is_another() {
     fs::write(chunk, bytes).unwrap();
     let message = transfer(&found, &copied, &path("again")).unwrap_err().to_string();
     assert!(message.contains("has changed since"), "{message}");
+}
+
+#[test]
+fn an_input_is_not_overwritten_by_another_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let (rows, found) = (dir.path().join("rows.npy"), dir.path().join("found"));
+    write_rows(&rows, 30);
+    search(&search_request(&rows, None, &found, 3)).unwrap();
+    for out in ["found", "found/.", "found/../found", "found/obsm/.."] {
+        let mut request = transfer_request(&found, &rows, &dir.path().join(out));
+        request.run.overwrite = true;
+        let message = atlasknn::job::transfer(&request, &Silent, &Stop::new()).unwrap_err().to_string();
+        assert!(message.contains("holds the input"), "{out}: {message}");
+    }
+    transfer(&found, &rows, &dir.path().join("mapped")).unwrap();
 }
 
 #[test]
@@ -223,5 +242,28 @@ fn a_finished_output_that_lost_a_marker_or_a_file_is_found_out_and_mended() {
             assert_eq!(problems(), Vec::<String>::new(), "{lost}");
             assert_eq!(array_bytes(&out), expected, "{lost}");
         }
+    }
+}
+
+#[test]
+fn a_mapping_is_not_resumed_with_other_labels_or_groups() {
+    let dir = tempfile::tempdir().unwrap();
+    let copied = dir.path().join("copied.zarr");
+    copy(&pbmc("reference"), &copied);
+    let mut mapping = mapping(WeightKernel::Gauss);
+    (mapping.labels, mapping.values) = (vec!["bulk_labels".to_owned()], vec!["n_genes".to_owned()]);
+    let search = search_request(&pbmc("query"), Some(&copied), &dir.path().join("out"), 5);
+    let search = SearchRequest { exclude_group: Some("phase".to_owned()), ..search };
+    outputs::map(&MapRequest { search: search.clone(), mapping: mapping.clone() }).unwrap();
+    let resume = RunOptions { resume: true, ..RunOptions::default() };
+    let resumed = MapRequest { search: SearchRequest { run: resume, ..search }, mapping };
+    for (column, says) in [("bulk_labels/codes", "transferred"), ("n_genes", "transferred"), ("phase/codes", "group")] {
+        outputs::map(&resumed).unwrap();
+        let chunk = files(&copied.join("obs").join(column)).into_iter().find(|file| !is_metadata(file)).unwrap();
+        let good = fs::read(&chunk).unwrap();
+        fs::write(&chunk, [good.as_slice(), &[0]].concat()).unwrap();
+        let message = outputs::map(&resumed).unwrap_err().to_string();
+        assert!(message.contains("changed since") && message.contains(says), "{column}: {message}");
+        fs::write(&chunk, good).unwrap();
     }
 }

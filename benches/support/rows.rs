@@ -41,7 +41,9 @@ pub fn write_npy(path: &Path, rows: u64, dim: usize, values: &[f32]) {
     for bytes in [b"\x93NUMPY\x01\x00", length.as_slice(), header.as_bytes()] {
         file.write_all(bytes).expect("room on the disk");
     }
-    values.iter().for_each(|value| file.write_all(&value.to_le_bytes()).expect("room on the disk"));
+    for value in values {
+        file.write_all(&value.to_le_bytes()).expect("room on the disk");
+    }
     file.flush().expect("room on the disk");
 }
 

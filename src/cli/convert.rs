@@ -1,6 +1,6 @@
 //! From flags as typed to the requests of `job`, with the checks that need more than one flag.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::args::{EvaluateArgs, MapArgs, SearchArgs, Sides, TransferArgs};
 use super::flags::{Mapping, Run, What, Within};
@@ -10,6 +10,7 @@ use crate::job::request::{
     EvaluateRequest, MapRequest, MappingRequest, Names, PresenceRequest, RunOptions, SearchRequest, TransferRequest,
     Within as Limits,
 };
+use crate::store::folder::real_path;
 use crate::weights::WeightKernel;
 
 /// A sentence about how the command was used.
@@ -105,7 +106,7 @@ fn search_request(sides: &Sides, what: &What, within: &Within, args: &Run) -> Re
 /// Refuses an output that is an input, or a folder around it, which `--overwrite` would delete; and one inside an input,
 /// which would be another store with it.
 fn not_over(what: &str, input: &Path, out: &Path) -> Result<(), Usage> {
-    let (input, real_out) = (real(input), real(out));
+    let (input, real_out) = (real_path(input), real_path(out));
     if input.starts_with(&real_out) {
         return refuse(format!("{} holds the {what}; choose another place with -o", out.display()));
     }
@@ -113,20 +114,6 @@ fn not_over(what: &str, input: &Path, out: &Path) -> Result<(), Usage> {
         return refuse(format!("{} lies inside the {what}; choose another place with -o", out.display()));
     }
     Ok(())
-}
-
-/// The path without links and dots, as far as it is there; the rest as it is written.
-fn real(path: &Path) -> PathBuf {
-    let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
-    let there = whole.ancestors().find_map(|there| Some((there, there.canonicalize().ok()?)));
-    match there {
-        Some((there, found)) => match whole.strip_prefix(there) {
-            Ok(rest) if rest.as_os_str().is_empty() => found,
-            Ok(rest) => found.join(rest),
-            Err(_) => found,
-        },
-        None => whole,
-    }
 }
 
 fn mapping(args: &Mapping) -> Result<MappingRequest, Usage> {

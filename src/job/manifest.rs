@@ -54,6 +54,12 @@ impl Manifest {
         for side in ["query", "reference"].into_iter().filter(|side| self.inputs[side] != earlier.inputs[side]) {
             differences.push(format!("the {side} is another one, or was changed or copied since"));
         }
+        for (key, what) in [("annotations", "what is transferred"), ("groups", "--exclude-group")] {
+            let (Value::Object(_) | Value::Array(_)) = &self.inputs[key] else { continue };
+            if self.inputs[key] != earlier.inputs[key] && !earlier.inputs[key].is_null() {
+                differences.push(format!("the columns of {what} were changed since"));
+            }
+        }
         (!differences.is_empty()).then(|| differences.join("; "))
     }
 }

@@ -141,18 +141,7 @@ fn job(
     let inputs = [Some(&request.query), request.reference.as_ref()];
     check_place(&request.out, inputs.into_iter().flatten().map(std::path::PathBuf::as_path))?;
     warnings::tell(&planned, mapping, &run)?;
-    let manifest = Manifest {
-        format: FORMAT,
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        command: if mapping.is_some() { "map" } else { "search" }.to_owned(),
-        parameters: with_mapping(planned.parameters(), mapping),
-        inputs: planned.inputs.fingerprint()?,
-        rows: planned.inputs.queries.source.rows(),
-        reference_rows: planned.inputs.references.source.rows(),
-        k: request.k.get() as u64,
-        finished: false,
-        units: std::collections::BTreeMap::new(),
-    };
+    let manifest = manifest(&planned, mapping)?;
     let writes = planned.plan.bytes_written + mapping_plan.as_ref().map_or(0, |(_, plan)| plan.bytes_written);
     let mut output = begin(&request.out, manifest, &request.run, writes, &run)?;
     let mut outcome = outcome(&output.manifest, &planned.variant, &request.out);
@@ -187,6 +176,29 @@ fn job(
     finish::finish(&mut output, &axes, &uns)?;
     run.fill(&mut outcome);
     Ok(outcome)
+}
+
+/// The job that an output of this belongs to.
+fn manifest(planned: &Planned<'_>, mapping: Option<&MappingRequest>) -> Result<Manifest, Error> {
+    let mut inputs = planned.inputs.fingerprint()?;
+    if let Some(mapping) = mapping {
+        inputs["annotations"] = wanted::fingerprints(mapping, &sides(planned))?;
+    }
+    if let Some(key) = &planned.request.exclude_group {
+        inputs["groups"] = planned.group_fingerprints(key)?;
+    }
+    Ok(Manifest {
+        format: FORMAT,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        command: if mapping.is_some() { "map" } else { "search" }.to_owned(),
+        parameters: with_mapping(planned.parameters(), mapping),
+        inputs,
+        rows: planned.inputs.queries.source.rows(),
+        reference_rows: planned.inputs.references.source.rows(),
+        k: planned.request.k.get() as u64,
+        finished: false,
+        units: std::collections::BTreeMap::new(),
+    })
 }
 
 /// `--overwrite` must never reach an input.

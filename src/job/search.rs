@@ -212,6 +212,15 @@ impl<'a> Planned<'a> {
         Ok(value.as_object().cloned().unwrap_or_default())
     }
 
+    /// The fingerprints of the groups of both sides.
+    ///
+    /// # Errors
+    /// Any I/O error.
+    pub fn group_fingerprints(&self, key: &str) -> Result<Value, Error> {
+        let (queries, references) = annotated(&self.inputs)?;
+        Ok(json!([queries.obs(key)?.fingerprint()?, references.obs(key)?.fingerprint()?]))
+    }
+
     fn groups(&self) -> Result<Option<Groups>, Error> {
         let Some(key) = &self.request.exclude_group else { return Ok(None) };
         let (queries, references) = annotated(&self.inputs)?;

@@ -120,12 +120,14 @@ pub fn transfer(request: &TransferRequest, observer: &dyn Observer, stop: &Stop)
         "mapping": mapping_parameters(&request.mapping),
         "names": search::copies_names(request.run.names, earlier.rows),
     });
+    let mut inputs = earlier.manifest.inputs.clone();
+    inputs["annotations"] = wanted::fingerprints(&request.mapping, &earlier.sides(request.run.names))?;
     let manifest = Manifest {
         format: FORMAT,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         command: "transfer".to_owned(),
         parameters,
-        inputs: earlier.manifest.inputs.clone(),
+        inputs,
         rows: earlier.rows,
         reference_rows: earlier.manifest.reference_rows,
         k: earlier.k,

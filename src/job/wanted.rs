@@ -1,5 +1,7 @@
 //! Checks what a mapping asks for against what the reference has, before any work, and counts what it will hold.
 
+use serde_json::{Map, Value};
+
 use super::columns::{categories, is_single};
 use super::request::MappingRequest;
 use crate::error::{Error, JobError, StoreError};
@@ -62,6 +64,27 @@ pub fn check(
         input.presence_columns += categories(cells, key)?.names.len() as u64;
     }
     Ok(input)
+}
+
+/// Fingerprints of what a mapping carries over or goes by, by where it is; empty where it takes nothing.
+///
+/// # Errors
+/// Any I/O error.
+pub fn fingerprints(mapping: &MappingRequest, sides: &Sides<'_>) -> Result<Value, Error> {
+    let mut all = Map::new();
+    if let Some(cells) = sides.references {
+        for key in mapping.labels.iter().chain(&mapping.values) {
+            all.insert(format!("reference obs/{key}"), cells.obs(key)?.fingerprint()?);
+        }
+        for key in &mapping.obsm {
+            let path = super::map::obsm_path(key);
+            all.insert(format!("reference {path}"), cells.representation(&path)?.fingerprint()?);
+        }
+    }
+    if let (Some(key), Some(cells)) = (mapping.presence.as_ref().and_then(|p| p.by.as_ref()), sides.queries) {
+        all.insert(format!("query obs/{key}"), cells.obs(key)?.fingerprint()?);
+    }
+    Ok(Value::Object(all))
 }
 
 /// Whether self edges are added.

@@ -2,17 +2,18 @@
 //! with or without missing entries. A column of a collection is the columns of its datasets as one.
 
 use std::collections::HashMap;
+use std::iter;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::error::StoreError;
 use crate::store::Absent;
 use crate::store::disk::Disk;
 use crate::store::node::{Node, NodeKind, join};
-use crate::store::zarr::{Element, ZarrVector};
+use crate::store::zarr::{Element, ZarrArray, ZarrVector};
 
 /// The code of a missing category.
 pub const MISSING: i32 = -1;
@@ -142,12 +143,23 @@ impl Column {
     /// Any I/O error.
     pub fn absent(&self) -> Result<Vec<Absent>, StoreError> {
         let mut all = Vec::new();
-        for part in &self.parts {
-            for vector in [Some(&part.values), part.mask.as_ref()].into_iter().flatten() {
-                all.extend(vector.array().absent()?);
-            }
+        for array in self.arrays() {
+            all.extend(array.absent()?);
         }
         Ok(all)
+    }
+
+    /// What would change if the column did.
+    ///
+    /// # Errors
+    /// Any I/O error.
+    pub fn fingerprint(&self) -> Result<Value, StoreError> {
+        let arrays = self.arrays().map(ZarrArray::fingerprint).collect::<Result<Vec<_>, _>>()?;
+        Ok(json!({ "kind": self.kind.name(), "categories": self.categories().ok(), "arrays": arrays }))
+    }
+
+    fn arrays(&self) -> impl Iterator<Item = &ZarrArray> {
+        self.parts.iter().flat_map(|part| iter::once(&part.values).chain(&part.mask)).map(ZarrVector::array)
     }
 
     /// Codes into the categories, [`MISSING`] where there is none.

@@ -51,7 +51,7 @@ impl ZarrArray {
         Ok(u64::try_from(bytes * u128::from(self.file_count()) / sampled.max(1)).unwrap_or(u64::MAX))
     }
 
-    /// Which of its chunk files are not there, of up to [`ASKED_FILES`] spread evenly over the array; `None` when all
+    /// Which of its chunk files are not there, of up to 4,096 spread evenly over the array; `None` when all
     /// are. What is absent inside a shard was left out by who wrote it, and is not counted.
     ///
     /// # Errors
