@@ -19,7 +19,7 @@ use atlasknn::metric::Metric;
 use atlasknn::schedule::progress::{Silent, Stop};
 use atlasknn::units::{ByteCount, K};
 use atlasknn::weights::WeightKernel;
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
 
 const DIM: usize = 50;
 
@@ -43,10 +43,14 @@ fn searches(criterion: &mut Criterion) {
     let folder = tempfile::tempdir().expect("a folder");
     let path = |name: &str| folder.path().join(name);
     let mut group = criterion.benchmark_group("search");
-    group.sample_size(10).warm_up_time(Duration::from_millis(100)).measurement_time(Duration::from_secs(3));
+    group
+        .sampling_mode(SamplingMode::Flat)
+        .sample_size(10)
+        .warm_up_time(Duration::from_millis(100))
+        .measurement_time(Duration::from_secs(3));
     for (name, queries, references, budget) in [
-        ("reference stays", 200_000, 5_000, ByteCount::mib(1024)),
-        ("reference streams", 2_000, 500_000, ByteCount::mib(64)),
+        ("reference stays", 50_000, 20_000, ByteCount::mib(1024)),
+        ("reference streams", 1_000, 400_000, ByteCount::mib(128)),
     ] {
         let (query, reference) = (path(&format!("{queries}.zarr")), path(&format!("{references}.zarr")));
         rows::write_zarr(&query, queries, DIM, &rows::mixture(1, queries, DIM));
@@ -79,7 +83,11 @@ fn mappings(criterion: &mut Criterion) {
     };
     let request = MapRequest { search, mapping };
     let mut group = criterion.benchmark_group("map");
-    group.sample_size(10).warm_up_time(Duration::from_millis(100)).measurement_time(Duration::from_secs(2));
+    group
+        .sampling_mode(SamplingMode::Flat)
+        .sample_size(10)
+        .warm_up_time(Duration::from_millis(100))
+        .measurement_time(Duration::from_secs(2));
     let outcome = job::map(&request, &Silent, &Stop::new()).expect("a mapping");
     group.throughput(Throughput::Elements(outcome.rows));
     group.bench_function("bundled cells", |bencher| {

@@ -14,7 +14,7 @@ use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, 
 use rand::{RngExt, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 
-const ROWS: usize = 10_000;
+const ROWS: usize = 1_000;
 
 /// Neighbours with ids from `first` on and distances from `low` to `low` + 1, sorted.
 fn top(seed: u64, k: u32, first: u64, low: f32) -> TopK {

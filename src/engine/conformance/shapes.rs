@@ -30,9 +30,9 @@ pub(crate) fn every_shape_agrees_with_the_oracle(subject: Subject<'_>) {
 /// (queries, rows, dim, k): one query or many, narrow or wide, and k of 1, of all rows, and of more than there are.
 pub(crate) const SHAPES: [(usize, usize, usize, u32); 11] = [
     (1, 20_000, 2, 256),
-    (64, 5_000, 10, 100),
-    (1_000, 1_000, 2, 15),
-    (1_000, 500, 30, 30),
+    (64, 3_000, 10, 100),
+    (1_000, 400, 2, 15),
+    (1_000, 300, 30, 30),
     (1_000, 100, 50, 256),
     (64, 700, 127, 1),
     (64, 701, 128, 30),
