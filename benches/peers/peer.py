@@ -103,6 +103,7 @@ def main():
     print(json.dumps({"ready": True, "prepare_s": time.perf_counter() - started}), flush=True)
     found = []
     for _ in sys.stdin:
+        found = []
         started = time.perf_counter()
         if name == "sgemm":
             search(rows)

@@ -44,11 +44,10 @@ def forget_peak(pid):
 class Side:
     """One library on one case: `repeat` measures once more, `close` gives the medians."""
 
-    def __init__(self, name, exact, files, case, threads, folder, avx2=False):
-        self.name = name + (" on AVX2" if avx2 else "")
-        self.case, self.avx2 = case, avx2
+    def __init__(self, name, exact, files, case, threads, folder, suffix=""):
+        self.name, self.case = name + suffix, case
         self.seconds, self.cpu = [], []
-        self.ids = folder / f"{self.name.replace(' ', '-')}.u64"
+        self.ids = folder / f"{self.name.replace(',', '').replace(' ', '-')}.u64"
         self.ids.unlink(missing_ok=True)
         references, queries = map(str, files)
         batch = str(case.batch or 0)
@@ -64,7 +63,7 @@ class Side:
         # What somebody set for this shell must not hold one side back.
         environment = {name: value for name, value in os.environ.items() if name not in AVX2}
         environment |= {f"{library}_NUM_THREADS": count for library in ("OMP", "OPENBLAS", "NUMBA")}
-        environment |= AVX2 if avx2 else {}
+        environment |= AVX2 if "AVX2" in suffix else {}
         self.process = subprocess.Popen(
             command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
         )
