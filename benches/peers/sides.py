@@ -6,14 +6,14 @@ import os
 import statistics
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 
+from quiet import TICKS
+
 # Keeps other libraries to AVX2 on machines that have more.
 AVX2 = {"OPENBLAS_CORETYPE": "Haswell", "FAISS_OPT_LEVEL": "AVX2", "ATLASKNN_SIMD": "avx2"}
-TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def cpu_seconds(pid):
@@ -80,13 +80,17 @@ class Side:
         self.process.stdin.write("once more\n")
         return self._line()["seconds"]
 
-    def repeat(self):
+    def _once(self):
+        """Seconds and CPU seconds of a repeat."""
         before = cpu_seconds(self.process.pid)
-        self.seconds.append(self._ask())
-        if before is not None:
-            self.cpu.append(cpu_seconds(self.process.pid) - before)
-        # Threads of some libraries spin for a moment before they sleep.
-        time.sleep(0.1)
+        seconds = self._ask()
+        return seconds, None if before is None else cpu_seconds(self.process.pid) - before
+
+    def repeat(self, quiet):
+        seconds, cpu = quiet.measure(lambda once: once[1], self._once)
+        self.seconds.append(seconds)
+        if cpu is not None:
+            self.cpu.append(cpu)
 
     def close(self):
         peak = peak_bytes(self.process.pid)
