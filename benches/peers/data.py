@@ -128,7 +128,7 @@ class Data:
             _in_a_child(lambda: _save(files, make()))
         return files
 
-    def mixture(self, rows, queries, dim, order="shuffled"):
+    def mixture(self, rows, queries, dim, order):
         def make():
             mixture = Mixture(dim)
             references, clusters = mixture.references(rows)

@@ -14,52 +14,59 @@ from pathlib import Path
 import cases
 import report
 from data import Data
+from quiet import Quiet
 from sides import Side, recall
 
 
 def measure(case, data, options):
     """One entry per side. All sides hold their rows at once, and each repeat asks one after the other."""
-    order = {"order": case.order} if case.data == "mixture" else {}
-    files = getattr(data, case.data)(case.rows, case.queries, case.dim, **order)
-    names = [*case.peers, "atlasknn"]
-    settings = [(name, False) for name in names] + ([(name, True) for name in names] if case.avx2 else [])
-    sides = []
-    for name, avx2 in settings:
-        sides.append(Side(name, options.exact, files, case, options.threads, options.home, avx2))
+    order = {"order": "shuffled"} if case.data == "mixture" else {}
+    make = getattr(data, case.data)
+    files = make(case.rows, case.queries, case.dim, **order)
+    settings = [(name, files, "") for name in (*case.peers, "atlasknn")]
+    if case.peers and not case.approximate and "avx512f" in options.machine["instructions"]:
+        settings += [(name, files, " on AVX2") for name, *_ in settings]
+    settings += [("atlasknn", make(case.rows, case.queries, case.dim, order=name), f", {name}") for name in case.orders]
+    sides = [Side(name, options.exact, files, case, options.threads, options.home, tag) for name, files, tag in settings]
     for _ in range(options.repeats):
         for side in sides:
-            side.repeat()
+            side.repeat(options.quiet)
     entries = [side.close() for side in sides]
-    ours = sides[names.index("atlasknn")].found(case.k)
+    ours = next(side for side in sides if side.name == "atlasknn").found(case.k)
     for side, entry in zip(sides, entries, strict=True):
         if "sgemm" in side.name:
             entry["gflops"] = 2 * 4096**3 / entry["seconds"] / 1e9
         else:
             entry["gpairs_per_s"] = case.rows * case.queries / entry["seconds"] / 1e9
-            if side.ids.exists() and not side.name.startswith("atlasknn"):
+            if not side.name.startswith("atlasknn"):
                 entry["same_ids"] = recall(side.found(case.k)[:1000], ours[:1000])
     return entries
 
 
 def stream(case, data, options):
     """The program from zarr to zarr, in turn with a search of the same rows in memory."""
-    files = data.mixture(case.rows, case.queries, case.dim)
+    files = data.mixture(case.rows, case.queries, case.dim, "shuffled")
     query = data.zarr(files[1])
     out = options.home / "streamed.zarr"
     side = Side("atlasknn", options.exact, files, case, options.threads, options.home)
-    runs = []
-    for _ in range(options.repeats):
-        side.repeat()
+    command = [options.atlasknn, "search", query, files[0], "-o", out, "-k", str(case.k), "--quiet"]
+    command += ["--threads", str(options.threads), "--host-memory", "1GiB"]
+
+    def once():
         shutil.rmtree(out, ignore_errors=True)
-        command = [options.atlasknn, "search", query, files[0], "-o", out, "-k", str(case.k), "--quiet"]
-        command += ["--threads", str(options.threads), "--host-memory", "1GiB"]
         started = time.perf_counter()
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         _, code, usage = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - started
         if code:
             raise SystemExit(f"{command} ended with status {code}")
-        runs.append((seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024))
+        return seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024
+
+    runs = []
+    # Each is long enough to be its own average.
+    for _ in range(min(options.repeats, 3)):
+        side.repeat(options.quiet)
+        runs.append(options.quiet.measure(lambda run: run[1], once))
     shutil.rmtree(out, ignore_errors=True)
     memory = side.close() | {"gpairs_per_s": case.rows * case.queries / statistics.median(side.seconds) / 1e9}
     seconds, cpu, peak = (statistics.median(column) for column in zip(*runs, strict=True))
@@ -109,27 +116,30 @@ def main():
     parser.add_argument("--only", default="")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--patience", type=float, default=1800)
     options = parser.parse_args()
     if options.quick:
         options.repeats = 1
     data = Data(options.home, options.quick)
+    options.machine = machine(options)
+    options.quiet = Quiet(0 if options.quick else options.patience)
     results = options.home / ("quick.json" if options.quick else "results.json")
     kept = json.loads(results.read_text())["entries"] if options.only and results.exists() else []
-    load = os.getloadavg()[0]
     to = options.home / "QUICK.md" if options.quick else Path(__file__).parents[1] / "RESULTS.md"
-    if load > 0.5 and not options.quick:
-        print(f"the load is {load:.2f}: figures are only worth something on a quiet machine")
 
     for case in [*cases.CASES, cases.STREAM]:
         if options.only not in case.name:
             continue
         case = case.small() if options.quick else case
         print(f"{case.name}: ", end="", flush=True)
+        began = time.perf_counter()
         entries = (stream if case.name == cases.STREAM.name else measure)(case, data, options)
         speeds = [(entry["side"], entry.get("gpairs_per_s")) for entry in entries]
-        print(", ".join(f"{side} {speed:.3g} Gpair/s" for side, speed in speeds if speed), flush=True)
+        print(", ".join(f"{side} {speed:.3g}" for side, speed in speeds if speed), end=" ", flush=True)
+        print(f"Gpair/s ({time.perf_counter() - began:.0f} s)", flush=True)
         kept = [entry for entry in kept if entry["case"] != case.name] + entries
-        found = {"machine": machine(options), "quick": options.quick, "entries": kept}
+        options.machine["disturbed"] = options.quiet.disturbed
+        found = {"machine": options.machine, "quick": options.quick, "entries": kept}
         results.write_text(json.dumps(found, indent=1))
         # After every case, so that an interrupted run leaves what it has.
         to.write_text(report.text(found))

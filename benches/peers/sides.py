@@ -6,14 +6,14 @@ import os
 import statistics
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 
+from quiet import TICKS
+
 # Keeps other libraries to AVX2 on machines that have more.
 AVX2 = {"OPENBLAS_CORETYPE": "Haswell", "FAISS_OPT_LEVEL": "AVX2", "ATLASKNN_SIMD": "avx2"}
-TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def cpu_seconds(pid):
@@ -44,11 +44,10 @@ def forget_peak(pid):
 class Side:
     """One library on one case: `repeat` measures once more, `close` gives the medians."""
 
-    def __init__(self, name, exact, files, case, threads, folder, avx2=False):
-        self.name = name + (" on AVX2" if avx2 else "")
-        self.case, self.avx2 = case, avx2
+    def __init__(self, name, exact, files, case, threads, folder, suffix=""):
+        self.name, self.case = name + suffix, case
         self.seconds, self.cpu = [], []
-        self.ids = folder / f"{self.name.replace(' ', '-')}.u64"
+        self.ids = folder / f"{self.name.replace(',', '').replace(' ', '-')}.u64"
         self.ids.unlink(missing_ok=True)
         references, queries = map(str, files)
         batch = str(case.batch or 0)
@@ -64,7 +63,7 @@ class Side:
         # What somebody set for this shell must not hold one side back.
         environment = {name: value for name, value in os.environ.items() if name not in AVX2}
         environment |= {f"{library}_NUM_THREADS": count for library in ("OMP", "OPENBLAS", "NUMBA")}
-        environment |= AVX2 if avx2 else {}
+        environment |= AVX2 if "AVX2" in suffix else {}
         self.process = subprocess.Popen(
             command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
         )
@@ -81,13 +80,17 @@ class Side:
         self.process.stdin.write("once more\n")
         return self._line()["seconds"]
 
-    def repeat(self):
+    def _once(self):
+        """Seconds and CPU seconds of a repeat."""
         before = cpu_seconds(self.process.pid)
-        self.seconds.append(self._ask())
-        if before is not None:
-            self.cpu.append(cpu_seconds(self.process.pid) - before)
-        # Threads of some libraries spin for a moment before they sleep.
-        time.sleep(0.1)
+        seconds = self._ask()
+        return seconds, None if before is None else cpu_seconds(self.process.pid) - before
+
+    def repeat(self, quiet):
+        seconds, cpu = quiet.measure(lambda once: once[1], self._once)
+        self.seconds.append(seconds)
+        if cpu is not None:
+            self.cpu.append(cpu)
 
     def close(self):
         peak = peak_bytes(self.process.pid)
