@@ -27,7 +27,7 @@ use self::device::Device;
 pub use self::device::{Adapter, AdapterChoice, AdapterKind, adapters, choose};
 use self::programs::Programs;
 use self::queries::{Queries, bytes_per_query, read_back};
-use self::resident::{Packing, Resident, Residents, Stored, buffer, int};
+use self::resident::{HalfOf, Packing, Resident, Residents, Stored, Tiled, buffer, int};
 use self::rows::Rows;
 use self::search::{Objects, Search, Workshop};
 use self::space::Space;
@@ -82,6 +82,7 @@ pub struct GpuEngine {
     residents: Residents,
     /// The last visits, whose overflowed queries nobody has asked for yet.
     unsettled: Option<(Arc<Resident>, Vec<Visit>)>,
+    overflows: u64,
 }
 
 /// Sizes that change how work is cut, never what is found.
@@ -123,6 +124,7 @@ impl GpuEngine {
             workshop: None,
             residents: Residents::default(),
             unsettled: None,
+            overflows: 0,
         })
     }
 
@@ -138,6 +140,21 @@ impl GpuEngine {
         self.variant.name
     }
 
+    /// Waits until everything asked for is done, what overflowed included: for measurements.
+    ///
+    /// # Errors
+    /// A device that failed meanwhile.
+    pub fn drain(&mut self) -> Result<(), EngineError> {
+        self.settle()?;
+        self.device.wait()
+    }
+
+    /// How many queries were searched again, because more passed the filter than there was room for.
+    #[must_use]
+    pub fn overflows(&self) -> u64 {
+        self.overflows
+    }
+
     /// How many partitions are on the device; those the caller dropped are gone.
     pub fn resident_partitions(&mut self) -> usize {
         self.residents.forget_dropped();
@@ -151,7 +168,8 @@ impl GpuEngine {
     /// Bytes of the queries and of what they are searched with.
     fn query_bytes(&self, rows: usize, dim: usize, k: usize) -> u64 {
         let packed = Packing::channels(&self.variant, dim, 0) * size_of::<f32>();
-        (rows * (bytes_per_query(dim, k) + packed)) as u64
+        let half = if self.variant.is_cooperative() { Variant::fragments(dim).0 * 32 + 4 } else { 0 };
+        (rows * (bytes_per_query(dim, k) + packed + half)) as u64
     }
 
     fn workshop_bytes(&self) -> u64 {
@@ -181,11 +199,11 @@ impl GpuEngine {
             self.memory /= 2;
             upload = self.upload(part);
         }
-        let (stored, tiles) = upload?;
-        Ok(self.residents.add(part, stored, tiles, &self.variant))
+        let (stored, tiled) = upload?;
+        Ok(self.residents.add(part, stored, tiled, &self.variant))
     }
 
-    fn upload(&self, part: &Partition) -> Result<(Stored, wgpu::Buffer), EngineError> {
+    fn upload(&self, part: &Partition) -> Result<(Stored, Tiled), EngineError> {
         let rows = Rows {
             metric: self.metric,
             block: &part.block,
@@ -195,7 +213,11 @@ impl GpuEngine {
         let stored = Stored::upload(&self.device, &self.pool, "a partition", rows)?;
         let (packing, programs) = self.packing()?;
         let tiles = packing.pack(&programs.pack_references, &stored, self.variant.references(), 2, None)?;
-        Ok((stored, tiles))
+        let half = match &programs.half {
+            Some(half) => Some(packing.pack_half(&half.pack_references, &tiles, stored.n, HalfOf::References)?),
+            None => None,
+        };
+        Ok((stored, Tiled { tiles, half }))
     }
 
     fn packing(&self) -> Result<(Packing<'_>, &Programs), EngineError> {
@@ -206,14 +228,18 @@ impl GpuEngine {
 
     /// Packs the queries into the space, which may not have been there when they came.
     fn pack_queries(&mut self) -> Result<(), EngineError> {
-        let Some((_, queries)) = self.queries.as_ref().filter(|(_, queries)| queries.tiles.is_none()) else {
+        let Some((_, queries)) = self.queries.as_ref().filter(|(_, queries)| queries.tiled.is_none()) else {
             return Ok(());
         };
         let (packing, programs) = self.packing()?;
         let states = Some(&queries.states);
         let tiles = packing.pack(&programs.pack_queries, &queries.stored, self.variant.queries(), 0, states)?;
+        let half = match &programs.half {
+            Some(half) => Some(packing.pack_half(&half.pack_queries, &tiles, queries.stored.n, HalfOf::Queries)?),
+            None => None,
+        };
         if let Some((_, queries)) = &mut self.queries {
-            queries.tiles = Some(tiles);
+            queries.tiled = Some(Tiled { tiles, half });
         }
         Ok(())
     }
@@ -235,6 +261,7 @@ impl GpuEngine {
         let workshop = self.workshop.as_ref().ok_or(EngineError::NotBegun { call: "visit" })?;
         let overflowed = overflowed(&self.device, workshop, queries.stored.n)?;
         if !overflowed.is_empty() {
+            self.overflows += overflowed.len() as u64;
             let mut search = self.search(&part, 0)?;
             for visit in &visits {
                 search.again(visit, &overflowed);
@@ -371,7 +398,7 @@ impl Engine for GpuEngine {
         queries.restore(&self.device, top)?;
         // Thresholds follow from the next partition on: until then they are open, or of what was found before.
         if let Some((_, queries)) = &mut self.queries {
-            queries.tiles = None;
+            queries.tiled = None;
         }
         Ok(())
     }

@@ -66,6 +66,40 @@ pub struct GatherParams {
     pub pad1: u32,
 }
 
+/// `pack_half.wgsl`
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
+#[repr(C)]
+pub struct HalfParams {
+    pub slots: u32,
+    pub dim: u32,
+    pub channels: u32,
+    pub blocks: u32,
+    pub gamma: f32,
+    pub rows: u32,
+    pub pad0: u32,
+    pub pad1: u32,
+}
+
+/// `columns.wgsl`
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
+#[repr(C)]
+pub struct ColumnsParams {
+    pub slots: u32,
+    pub first: u32,
+    pub blocks: u32,
+    pub pad0: u32,
+}
+
+/// `tile_half.wgsl`
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
+#[repr(C)]
+pub struct HalfTileParams {
+    pub jobs: u32,
+    pub room: u32,
+    pub first_row: u32,
+    pub channels: u32,
+}
+
 /// One entry of `jobs` in `tile.wgsl`: a tile of queries against a run of tiles of references.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]

@@ -26,7 +26,22 @@ pub(super) struct Programs {
     pub tile: Pass,
     pub merge: Pass,
     pub gather: Pass,
+    /// Those of the cooperative variant.
+    pub half: Option<HalfPrograms>,
 }
+
+/// The passes of the filter in f16.
+#[derive(Debug)]
+pub(super) struct HalfPrograms {
+    pub pack_queries: Pass,
+    pub pack_references: Pass,
+    pub columns: Pass,
+    pub tile: Pass,
+    pub gather: Pass,
+}
+
+/// Fragments of queries that a subgroup holds in registers: with more dimensions they are loaded again for each product.
+const BLOCKS_HELD_MAX: usize = 8;
 
 /// A shader's words.
 pub(super) type Words = Vec<(&'static str, Value)>;
@@ -78,14 +93,34 @@ pub(super) fn sources(metric: Metric, dim: usize, variant: &Variant) -> Vec<(&'s
         ("root", (metric == Metric::Euclidean).into()),
         ("directional", is_directional(metric).into()),
     ];
-    let gather = vec![("tile", variant.queries().into()), ("threads", ROW_THREADS.into())];
-    vec![
+    let gather =
+        |half: bool| vec![("tile", variant.queries().into()), ("threads", ROW_THREADS.into()), ("half", half.into())];
+    let mut all = vec![
         ("pack.wgsl", "packing queries", pack(true)),
         ("pack.wgsl", "packing references", pack(false)),
         ("tile.wgsl", "distance tile", tile),
         ("merge.wgsl", "merge", merge),
-        ("gather.wgsl", "gathering queries", gather),
-    ]
+        ("gather.wgsl", "gathering queries", gather(false)),
+    ];
+    if variant.is_cooperative() {
+        let (blocks, extra) = Variant::fragments(dim);
+        let pack = |queries: bool, tile: usize| -> Words {
+            vec![
+                ("queries", queries.into()),
+                ("tile", tile.into()),
+                ("head", (if queries { 0 } else { 2 }).into()),
+                ("extra", extra.into()),
+                ("threads", ROW_THREADS.into()),
+            ]
+        };
+        all.push(("pack_half.wgsl", "packing queries in f16", pack(true, variant.queries())));
+        all.push(("pack_half.wgsl", "packing references in f16", pack(false, variant.references())));
+        all.push(("columns.wgsl", "columns", vec![("extra", extra.into()), ("threads", ROW_THREADS.into())]));
+        let tile = vec![("blocks", blocks.into()), ("hold", (blocks <= BLOCKS_HELD_MAX).into())];
+        all.push(("tile_half.wgsl", "distance tile in f16", tile));
+        all.push(("gather.wgsl", "gathering queries in f16", gather(true)));
+    }
+    all
 }
 
 /// How the shader of a label uses its buffers.
@@ -96,6 +131,10 @@ pub(super) fn uses(label: &str) -> &'static [Use] {
         "packing references" => &[Read, Read, Read, Write],
         "distance tile" => &[Read, Read, Read, Read, Read, Write, Write],
         "merge" => &[Read, Read, Write, Read, Write, Write, Read, Read],
+        "packing queries in f16" => &[Read, Write, Write],
+        "packing references in f16" => &[Read, Write],
+        "columns" => &[Read, Read, Read, Write],
+        "distance tile in f16" => &[Read, Read, Read, Read, Read, Read, Write, Write],
         _ => &[Read, Read, Write],
     }
 }
@@ -109,6 +148,22 @@ impl Programs {
             .collect::<Result<Vec<_>, _>>()?
             .into_iter();
         let mut next = || passes.next().ok_or_else(|| device.error("compiling", "a shader is missing"));
-        Ok(Self { pack_queries: next()?, pack_references: next()?, tile: next()?, merge: next()?, gather: next()? })
+        Ok(Self {
+            pack_queries: next()?,
+            pack_references: next()?,
+            tile: next()?,
+            merge: next()?,
+            gather: next()?,
+            half: match variant.is_cooperative() {
+                true => Some(HalfPrograms {
+                    pack_queries: next()?,
+                    pack_references: next()?,
+                    columns: next()?,
+                    tile: next()?,
+                    gather: next()?,
+                }),
+                false => None,
+            },
+        })
     }
 }

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::device::Device;
 use super::params::Mark;
-use super::resident::{Stored, buffer, int};
+use super::resident::{Stored, Tiled, buffer, int};
 use super::steps::slots;
 use super::variant::Variant;
 use crate::error::EngineError;
@@ -24,10 +24,10 @@ pub(super) struct Queries {
     /// Two vec4<u32> per query, as in `merge.wgsl`.
     pub states: wgpu::Buffer,
     pub tops: wgpu::Buffer,
-    /// Query rows of the slots of `tiles`: all of them, in order.
+    /// Query rows of the slots of `tiled`: all of them, in order.
     pub slots: wgpu::Buffer,
     /// Packed, once there is a space to pack them into.
-    pub tiles: Option<wgpu::Buffer>,
+    pub tiled: Option<Tiled>,
     /// Values of a packed row.
     pub channels: usize,
     /// Rows that each query has seen; saturates.
@@ -70,7 +70,7 @@ impl Queries {
             // New buffers are zeros, which is an empty top-k.
             tops: buffer(device, "neighbours", n * k.get() * 12)?,
             slots,
-            tiles: None,
+            tiled: None,
             channels: super::resident::Packing::channels(variant, dim, 0),
             seen: vec![0; n],
             stored,
@@ -78,8 +78,8 @@ impl Queries {
     }
 
     /// The packed rows.
-    pub fn tiles(&self) -> Result<&wgpu::Buffer, EngineError> {
-        self.tiles.as_ref().ok_or(EngineError::NotBegun { call: "visit" })
+    pub fn tiled(&self) -> Result<&Tiled, EngineError> {
+        self.tiled.as_ref().ok_or(EngineError::NotBegun { call: "visit" })
     }
 
     /// Bytes of a query's neighbours.

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Weak};
 
 use super::device::Device;
-use super::params::{Mark, PackParams};
+use super::params::{HalfParams, Mark, PackParams};
 use super::passes::Pass;
 use super::rows::{Rows, width};
 use super::space::Space;
@@ -114,12 +114,65 @@ impl Packing<'_> {
     }
 }
 
+/// Rows as fragments for cooperative matrices.
+#[derive(Debug)]
+pub(super) struct Half {
+    pub fragments: wgpu::Buffer,
+    /// Each query's share of the error; empty for references.
+    pub shares: wgpu::Buffer,
+}
+
+impl Packing<'_> {
+    /// Turns packed rows into fragments.
+    pub fn pack_half(&self, pass: &Pass, tiles: &wgpu::Buffer, n: usize, of: HalfOf) -> Result<Half, EngineError> {
+        let dim = self.space.centre.len();
+        let (tile, head) = match of {
+            HalfOf::Queries => (self.variant.queries(), 0),
+            HalfOf::References => (self.variant.references(), 2),
+        };
+        let slots = n.div_ceil(tile) * tile;
+        let blocks = Variant::fragments(dim).0;
+        let fragments = buffer(self.device, "rows in f16", slots * blocks * 32)?;
+        let shares = buffer(self.device, "shares", if of == HalfOf::Queries { slots * size_of::<f32>() } else { 0 })?;
+        let params = HalfParams {
+            slots: int(slots),
+            dim: int(dim),
+            channels: int(Self::channels(self.variant, dim, head)),
+            blocks: int(blocks),
+            gamma: self.space.pack_params().gamma,
+            rows: int(n),
+            ..HalfParams::default()
+        };
+        let mut commands = self.device.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        let mut buffers = vec![tiles, &fragments];
+        if of == HalfOf::Queries {
+            buffers.push(&shares);
+        }
+        pass.add(self.device, &mut commands, &buffers, &params, int(slots).div_ceil(ROW_THREADS));
+        self.device.queue.submit([commands.finish()]);
+        Ok(Half { fragments, shares })
+    }
+}
+
+/// Which side becomes fragments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum HalfOf {
+    Queries,
+    References,
+}
+
+/// Rows as the distance tile of a variant reads them.
+#[derive(Debug)]
+pub(super) struct Tiled {
+    pub tiles: wgpu::Buffer,
+    pub half: Option<Half>,
+}
+
 /// A partition on the device.
 #[derive(Debug)]
 pub(super) struct Resident {
     pub stored: Stored,
-    pub tiles: wgpu::Buffer,
-    pub n_tiles: u32,
+    pub tiled: Tiled,
     part: Weak<Partition>,
     key: u64,
     bytes: u64,
@@ -136,7 +189,8 @@ impl Residents {
     pub fn bytes(variant: &Variant, dim: usize, rows: usize) -> u64 {
         let slots = rows.div_ceil(variant.references()) * variant.references();
         let packed = slots * Packing::channels(variant, dim, 2) * size_of::<f32>();
-        (rows * Stored::bytes_per_row(dim) + packed) as u64
+        let half = if variant.is_cooperative() { slots * Variant::fragments(dim).0 * 32 } else { 0 };
+        (rows * Stored::bytes_per_row(dim) + packed + half) as u64
     }
 
     /// Forgets partitions that their owners have dropped.
@@ -176,10 +230,9 @@ impl Residents {
     }
 
     /// Adds a partition.
-    pub fn add(&mut self, part: &Arc<Partition>, stored: Stored, tiles: wgpu::Buffer, variant: &Variant) -> Arc<Resident> {
+    pub fn add(&mut self, part: &Arc<Partition>, stored: Stored, tiled: Tiled, variant: &Variant) -> Arc<Resident> {
         let bytes = Self::bytes(variant, part.block.dim(), part.block.rows());
-        let n_tiles = int(part.block.rows().div_ceil(variant.references()));
-        let resident = Resident { stored, tiles, n_tiles, part: Arc::downgrade(part), key: part.key(), bytes };
+        let resident = Resident { stored, tiled, part: Arc::downgrade(part), key: part.key(), bytes };
         self.all.push(Arc::new(resident));
         Arc::clone(&self.all[self.all.len() - 1])
     }

@@ -5,11 +5,11 @@ use std::ops::Range;
 use wgpu::util::DeviceExt;
 
 use super::device::Device;
-use super::params::{GatherParams, Job, MergeParams, TileParams};
+use super::params::{ColumnsParams, GatherParams, HalfTileParams, Job, MergeParams, TileParams};
 use super::programs::Programs;
 use super::queries::Queries;
-use super::resident::{ROW_THREADS, Resident, buffer, int};
-use super::steps::{NO_ROW, Tiles, jobs, rows_in, seeds, short, slots, steps};
+use super::resident::{Packing, ROW_THREADS, Resident, buffer, int};
+use super::steps::{Tiles, jobs, rows_in, seeds, short, slots, steps};
 use super::variant::Variant;
 use crate::engine::{Visit, VisitQueries};
 use crate::error::EngineError;
@@ -97,6 +97,21 @@ impl Commands<'_> {
     }
 }
 
+/// Queries as the distance tile reads them: packed, and the query row of each slot.
+struct Slots {
+    tiles: wgpu::Buffer,
+    rows: wgpu::Buffer,
+}
+
+impl Slots {
+    /// All queries of the block.
+    fn of(queries: &Queries) -> Result<Self, EngineError> {
+        let tiled = queries.tiled()?;
+        let tiles = tiled.half.as_ref().map_or(&tiled.tiles, |half| &half.fragments);
+        Ok(Self { tiles: tiles.clone(), rows: queries.slots.clone() })
+    }
+}
+
 /// Which queries a merge concerns.
 #[derive(Clone, Copy)]
 enum Which<'a> {
@@ -157,57 +172,77 @@ impl<'a> Search<'a> {
         };
         let seeded = if self.seen == 0 { seeds(tiles.n, tile_rows, self.workshop.seed_rows) } else { 0 };
         self.ranged(chunk, which, tiles, 0..seeded);
-        let packed = match list {
+        let slots = match list {
             Some(rows) => Some(self.gather(rows)?),
             None => None,
         };
-        let (tiled, slot_rows) = match &packed {
-            Some((tiled, slots)) => (tiled, slots),
-            None => (self.queries.tiles()?, &self.queries.slots),
-        };
-        let tile_bytes = (tile_rows as u64).max(1);
-        let seen = u32::try_from(self.seen / tile_bytes).unwrap_or(u32::MAX);
         let first_tile = if list.is_some() { 0 } else { chunk.start / int(q_tile) };
+        let tiled = match &slots {
+            Some(slots) => slots,
+            None => &Slots::of(self.queries)?,
+        };
+        let seen = u32::try_from(self.seen / tile_rows as u64).unwrap_or(u32::MAX);
         let query_tiles = count.div_ceil(int(q_tile));
         for step in steps(tiles.n, seeded, seen) {
+            self.columns(tiled, first_tile * int(q_tile), query_tiles * int(q_tile));
             let pairs = u64::from(query_tiles) * (q_tile * tile_rows) as u64;
             for part in short(step, pairs, self.workshop.pairs_max) {
                 let mut jobs = jobs(query_tiles, &part, tiles);
                 jobs.iter_mut().for_each(|job| job.query_tile += first_tile);
-                let total = pairs * u64::from(part.end - part.start);
-                self.tile(chunk, tiled, slot_rows, &jobs, total);
+                self.tile(chunk, tiled, &jobs, pairs * u64::from(part.end - part.start));
             }
             self.merge(chunk, which, MergeParams::default(), 0);
         }
         Ok(())
     }
 
-    /// The queries of a list in tiles of their own, and the rows of their slots.
-    fn gather(&mut self, rows: &[u32]) -> Result<(wgpu::Buffer, wgpu::Buffer), EngineError> {
+    /// The queries of a list in tiles of their own.
+    fn gather(&mut self, rows: &[u32]) -> Result<Slots, EngineError> {
+        let all = self.queries.tiled()?;
         let slots = slots(rows.iter().copied(), self.variant.queries());
-        let channels = self.queries.channels;
-        let tiles = buffer(self.device, "gathered queries", slots.len() * channels * size_of::<f32>())?;
         let n = int(slots.len());
-        let slots = self.list("slots", &slots);
+        let list = self.list("slots", &slots);
+        let (pass, from, channels, bytes) = match (&self.programs.half, &all.half) {
+            (Some(programs), Some(half)) => {
+                (&programs.gather, &half.fragments, 16 * Variant::fragments(self.queries.dim).0, 2)
+            }
+            _ => (&self.programs.gather, &all.tiles, self.queries.channels, 4),
+        };
+        let tiles = buffer(self.device, "gathered queries", slots.len() * channels * bytes)?;
         let params = GatherParams { slots: n, channels: int(channels), ..GatherParams::default() };
-        let buffers = [self.queries.tiles()?, &slots, &tiles];
-        let commands = self.commands.add(0);
-        self.programs.gather.add(self.device, commands, &buffers, &params, n.div_ceil(ROW_THREADS));
-        Ok((tiles, slots))
+        pass.add(self.device, self.commands.add(0), &[from, &list, &tiles], &params, n.div_ceil(ROW_THREADS));
+        Ok(Slots { tiles, rows: list })
     }
 
-    fn tile(&mut self, chunk: &Range<u32>, tiled: &wgpu::Buffer, slots: &wgpu::Buffer, jobs: &[Job], pairs: u64) {
+    /// Brings thresholds to the columns of the slots' fragments, where there are any.
+    fn columns(&mut self, slots: &Slots, first: u32, n: u32) {
+        let half = self.queries.tiled.as_ref().and_then(|tiled| tiled.half.as_ref());
+        if let (Some(programs), Some(half)) = (&self.programs.half, half) {
+            let blocks = int(Variant::fragments(self.queries.dim).0);
+            let params = ColumnsParams { slots: n, first, blocks, ..ColumnsParams::default() };
+            let buffers = [&self.queries.states, &half.shares, &slots.rows, &slots.tiles];
+            programs.columns.add(self.device, self.commands.add(0), &buffers, &params, n.div_ceil(ROW_THREADS));
+        }
+    }
+
+    fn tile(&mut self, chunk: &Range<u32>, slots: &Slots, jobs: &[Job], pairs: u64) {
         let list = self.list("jobs", jobs);
-        let params = TileParams {
-            jobs: int(jobs.len()),
-            slabs: int(self.variant.slabs(self.queries.dim).0),
-            room: self.workshop.room,
-            first_row: chunk.start,
-        };
-        let Workshop { counts, survivors, .. } = self.workshop;
-        let buffers = [tiled, &self.part.tiles, &self.queries.states, slots, &list, counts, survivors];
+        let n = int(jobs.len());
+        let Workshop { counts, survivors, room, .. } = self.workshop;
+        let (states, tiles) = (&self.queries.states, &self.part.tiled.tiles);
         let commands = self.commands.add(pairs);
-        self.programs.tile.add(self.device, commands, &buffers, &params, params.jobs);
+        if let (Some(programs), Some(half)) = (&self.programs.half, &self.part.tiled.half) {
+            let channels = int(Packing::channels(self.variant, self.queries.dim, 2));
+            let params = HalfTileParams { jobs: n, room: *room, first_row: chunk.start, channels };
+            let buffers =
+                [&slots.tiles, &half.fragments, tiles, states, &slots.rows, &list, counts, survivors];
+            programs.tile.add(self.device, commands, &buffers, &params, n);
+        } else {
+            let slabs = int(self.variant.slabs(self.queries.dim).0);
+            let params = TileParams { jobs: n, slabs, room: *room, first_row: chunk.start };
+            let buffers = [&slots.tiles, tiles, states, &slots.rows, &list, counts, survivors];
+            self.programs.tile.add(self.device, commands, &buffers, &params, n);
+        }
     }
 
     /// Gives what passed the filter, or all rows of a range, exact distances and merges them.
@@ -284,16 +319,7 @@ impl<'a> Search<'a> {
         self.commands.submit();
     }
 
-    /// Tightens the thresholds of all queries to their top-k.
-    pub fn refresh(&mut self) {
-        let n = int(self.queries.stored.n);
-        let range = MergeParams { ranged: 1, tiles: 1, ..MergeParams::default() };
-        self.merge(&(0..1), Which::Chunk(&(0..n)), range, 0);
-        self.commands.submit();
-    }
-
     fn list<T: bytemuck::Pod>(&self, what: &'static str, values: &[T]) -> wgpu::Buffer {
-        debug_assert!(!values.is_empty() && NO_ROW == u32::MAX);
         let usage = wgpu::BufferUsages::STORAGE;
         let contents = bytemuck::cast_slice(values);
         self.device.device.create_buffer_init(&wgpu::util::BufferInitDescriptor { label: Some(what), contents, usage })

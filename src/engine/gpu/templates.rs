@@ -7,13 +7,16 @@ use minijinja::{Environment, Value};
 use crate::error::EngineError;
 
 /// Every file of `shaders/`.
-pub(super) const FILES: [(&str, &str); 6] = [
+pub(super) const FILES: [(&str, &str); 9] = [
     ("numbers.wgsl", include_str!("../../../shaders/numbers.wgsl")),
     ("exact.wgsl", include_str!("../../../shaders/exact.wgsl")),
     ("pack.wgsl", include_str!("../../../shaders/pack.wgsl")),
     ("tile.wgsl", include_str!("../../../shaders/tile.wgsl")),
     ("merge.wgsl", include_str!("../../../shaders/merge.wgsl")),
     ("gather.wgsl", include_str!("../../../shaders/gather.wgsl")),
+    ("pack_half.wgsl", include_str!("../../../shaders/pack_half.wgsl")),
+    ("columns.wgsl", include_str!("../../../shaders/columns.wgsl")),
+    ("tile_half.wgsl", include_str!("../../../shaders/tile_half.wgsl")),
 ];
 
 /// Expands a template with these words.

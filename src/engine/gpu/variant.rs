@@ -36,7 +36,7 @@ pub const VARIANTS: [Variant; 3] = [
     Variant {
         name: "cooperative",
         about: "f16 products on cooperative matrices as a filter with a proven bound; everything that is kept is f32",
-        per_invocation: (4, 8),
+        per_invocation: (8, 8),
         slab_max: 16,
         cooperative: true,
     },
@@ -94,6 +94,12 @@ impl Variant {
     /// References of a tile.
     pub(super) fn references(&self) -> usize {
         16 * self.per_invocation.1
+    }
+
+    /// Fragments to 16 rows of so many dimensions, and the column where what they carry besides begins.
+    pub(super) fn fragments(dim: usize) -> (usize, usize) {
+        let extra = dim.next_multiple_of(2);
+        ((extra + 4).div_ceil(16), extra)
     }
 
     /// Slabs of a row, and dimensions of each: as few slabs as possible, as even as possible.
