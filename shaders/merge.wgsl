@@ -76,12 +76,12 @@ fn nearer(a: Neighbour, b: Neighbour) -> bool {
 fn is_same(a: Neighbour, b: Neighbour) -> bool { return a.order == b.order && a.high == b.high && a.low == b.low; }
 
 // How many of the top-k are nearer.
-fn place(of: Neighbour) -> u32 {
+fn place(neighbour: Neighbour) -> u32 {
     var low = 0u;
     var high = params.k;
     while (low < high) {
         let middle = (low + high) / 2u;
-        if (nearer(top[middle], of)) { low = middle + 1u; } else { high = middle; }
+        if (nearer(top[middle], neighbour)) { low = middle + 1u; } else { high = middle; }
     }
     return low;
 }
@@ -203,8 +203,8 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) wo
             atomicStore(&counts[at], 0u);
             if (counted > params.room && (flags & OVERFLOWED) == 0u) {
                 flags |= OVERFLOWED;
-                let place = atomicAdd(&counts[params.overflow_at], 1u);
-                atomicStore(&counts[params.overflow_at + 1u + place], q);
+                let overflowed = atomicAdd(&counts[params.overflow_at], 1u);
+                atomicStore(&counts[params.overflow_at + 1u + overflowed], q);
             }
         } else {
             flags &= ~OVERFLOWED;

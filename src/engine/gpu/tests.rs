@@ -39,6 +39,7 @@ fn every_shader() -> impl Iterator<Item = (String, Variant, String)> {
 #[test]
 fn every_shader_is_valid_with_what_its_variant_declares() {
     let mut seen = std::collections::HashSet::new();
+    let mut wrong = std::collections::BTreeMap::new();
     for (what, variant, source) in every_shader() {
         if !seen.insert(source.clone()) {
             continue;
@@ -49,11 +50,16 @@ fn every_shader_is_valid_with_what_its_variant_declares() {
         } else {
             Capabilities::empty()
         };
-        let module = naga::front::wgsl::parse_str(&source)
-            .unwrap_or_else(|why| panic!("{what}: {}", why.emit_to_string(&source)));
-        if let Err(why) = Validator::new(ValidationFlags::all(), capabilities).validate(&module) {
-            panic!("{what}: {}", why.emit_to_string(&source));
+        if let Err(why) = validate(&source, capabilities) {
+            wrong.entry(why).or_insert(what);
         }
     }
+    assert!(wrong.is_empty(), "{}", wrong.iter().map(|(why, what)| format!("{what}: {why}\n")).collect::<String>());
     assert!(seen.len() > 50, "{} different shaders", seen.len());
+}
+
+fn validate(source: &str, capabilities: Capabilities) -> Result<naga::Module, String> {
+    let module = naga::front::wgsl::parse_str(source).map_err(|why| why.emit_to_string(source))?;
+    let checked = Validator::new(ValidationFlags::all(), capabilities).validate(&module);
+    checked.map_err(|why| why.emit_to_string(source)).map(|_| module)
 }
