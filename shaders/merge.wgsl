@@ -1,8 +1,8 @@
 // Gives candidates their exact distances and merges them into a query's sorted top-k, then tightens its threshold.
 //
 // A workgroup owns one query. Candidates are what passed the filter, or all rows of a range of positions. What is nearer
-// than the k-th best is gathered in workgroup memory and merged by rank: the place of each is the number of those before
-// it. Barriers part gathering, counting and moving, which read what the step before has written.
+// than the k-th best is gathered in workgroup memory, sorted, and merged by rank: the place of each is the number of those
+// before it in both lists. Barriers part gathering, sorting and moving, which read what the step before has written.
 //
 // q_rows, r_rows  n × width vec4<f32>   rows as they are kept
 // states          2 vec4<u32> per query: id low, id high, group, exponent and flags | threshold, offset, gain, state
@@ -86,28 +86,54 @@ fn place(neighbour: Neighbour) -> u32 {
     return low;
 }
 
+// How many of the first n found ones, in order, are nearer.
+fn place_found(neighbour: Neighbour, n: u32) -> u32 {
+    var low = 0u;
+    var high = n;
+    while (low < high) {
+        let middle = (low + high) / 2u;
+        if (nearer(found[middle], neighbour)) { low = middle + 1u; } else { high = middle; }
+    }
+    return low;
+}
+
 fn merge_found(t: u32) {
     let n = min(atomicLoad(&n_found), FOUND_MAX);
-    // What is there already counts once.
-    for (var i = t; i < n; i += THREADS) {
-        let at = place(found[i]);
-        if (at < params.k && is_same(top[min(at, params.k - 1u)], found[i])) {
-            found[i] = Neighbour(0xffffffffu, 0xffffffffu, 0xffffffffu);
+    var size = 1u;
+    while (size < n) { size *= 2u; }
+    // What is there already counts once; it goes to the end with what fills up the power of two.
+    for (var i = t; i < size; i += THREADS) {
+        var drop = i >= n;
+        if (!drop) {
+            let at = place(found[i]);
+            drop = at < params.k && is_same(top[min(at, params.k - 1u)], found[i]);
         }
+        if (drop) { found[i] = Neighbour(0xffffffffu, 0xffffffffu, 0xffffffffu); }
     }
     workgroupBarrier();
+    // A bitonic sort: runs of `run` are in order, alternately up and down, after each round.
+    for (var run = 2u; run <= size; run *= 2u) {
+        for (var apart = run / 2u; apart > 0u; apart /= 2u) {
+            for (var i = t; i < size / 2u; i += THREADS) {
+                let a = 2u * apart * (i / apart) + i % apart;
+                let first = found[a];
+                let second = found[a + apart];
+                if (nearer(second, first) == ((a & run) == 0u)) {
+                    found[a] = second;
+                    found[a + apart] = first;
+                }
+            }
+            workgroupBarrier();
+        }
+    }
     for (var i = t; i < n; i += THREADS) {
         let own = found[i];
-        if (own.order != 0xffffffffu) {
-            var rank = place(own);
-            for (var j = 0u; j < n; j++) { rank += u32(nearer(found[j], own)); }
-            if (rank < params.k) { merged[rank] = own; }
-        }
+        let rank = i + place(own);
+        if (own.order != 0xffffffffu && rank < params.k) { merged[rank] = own; }
     }
     for (var i = t; i < params.k; i += THREADS) {
         let own = top[i];
-        var rank = i;
-        for (var j = 0u; j < n; j++) { rank += u32(nearer(found[j], own)); }
+        let rank = i + place_found(own, n);
         if (rank < params.k) { merged[rank] = own; }
     }
     workgroupBarrier();

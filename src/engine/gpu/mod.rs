@@ -48,8 +48,8 @@ pub const DEFAULT_MEMORY: ByteCount = ByteCount(2 << 30);
 const CHUNK: u32 = 65_536;
 /// Survivors of a query between two merges: a doubling step lets about k pass, so this seldom overflows.
 const ROOM: u32 = 1024;
-/// Rows that are searched without a filter to begin with.
-const SEED_ROWS: usize = 1024;
+/// Rows that are searched without a filter to begin with; twice k where that is more.
+const SEED_ROWS: usize = 256;
 
 /// What a GPU engine is made of.
 #[derive(Clone, Debug)]
@@ -102,7 +102,7 @@ impl GpuEngine {
     pub fn new(config: GpuConfig) -> Result<Self, EngineError> {
         let variant = match &config.variant {
             Some(name) => Variant::named(name, &config.adapter)?,
-            None => VARIANTS[0],
+            None => Variant::preferred(&config.adapter),
         };
         let device = config.adapter.open(&variant)?;
         // Short enough for any watchdog, long enough that submitting costs nothing.
@@ -348,7 +348,7 @@ impl Engine for GpuEngine {
         let Tuning { chunk, room, seed_rows, pairs_max } = self.tuning;
         let chunk = chunk.min(int(queries.rows().next_multiple_of(self.variant.queries()).max(1)));
         self.workshop = None;
-        self.workshop = Some(Workshop::new(&self.device, chunk, room, queries.rows(), (pairs_max, seed_rows))?);
+        self.workshop = Some(Workshop::new(&self.device, chunk, room, queries.rows(), (pairs_max, seed_rows.max(2 * k.get())))?);
         let rows = Rows { metric: self.metric, block: queries, groups, mask: None };
         let stored = Stored::upload(&self.device, &self.pool, "the queries", rows)?;
         let resident = Queries::new(&self.device, &self.variant, stored, (dim, k), own_row)?;

@@ -64,6 +64,13 @@ impl Variant {
         VARIANTS.into_iter().filter(|variant| adapter.runs(variant)).collect()
     }
 
+    /// The one to take where nobody said: cooperative matrices where there are any, and otherwise what runs everywhere.
+    #[must_use]
+    pub fn preferred(adapter: &Adapter) -> Self {
+        let cooperative = Self::of(adapter).into_iter().find(Self::is_cooperative);
+        cooperative.unwrap_or(VARIANTS[0])
+    }
+
     pub(super) fn is_cooperative(&self) -> bool {
         self.cooperative
     }
