@@ -95,16 +95,20 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) wo
             coopStoreT(c${ i }, &sums[own + ${ 256 * i }u], 16u);
 //% endfor
             subgroupBarrier();
-            var most = -1.0;
-//% for e in range(32)
-            most = max(most, sums[own + ${ 32 * e }u + lane]);
+            // Few tiles hold a pair that passes, and few of those more than one: quarters keep the search for it short.
+//% for g in range(4)
+            var most${ g } = -1.0;
+//% for e in range(8)
+            most${ g } = max(most${ g }, sums[own + ${ 256 * g + 32 * e }u + lane]);
 //% endfor
-            if (most >= 0.0) {
-                for (var e = 0u; e < 32u; e++) {
-                    let x = e * 32u + lane;
+//% endfor
+//% for g in range(4)
+            if (most${ g } >= 0.0) {
+                for (var x = ${ 256 * g }u + lane; x < ${ 256 * g + 256 }u; x += 32u) {
                     if (sums[own + x] >= 0.0) { append(q0 + x / 16u, r0 + x % 16u, what.zw); }
                 }
             }
+//% endfor
             subgroupBarrier();
         }
     }
