@@ -258,6 +258,50 @@ pub enum EngineError {
         /// How.
         why: String,
     },
+    /// An adapter that was asked for and is not there.
+    #[error("{asked} is not there; this machine has {known}. Use --device cpu, or install the adapter's driver")]
+    Adapter {
+        /// What was asked.
+        asked: String,
+        /// What there is.
+        known: String,
+    },
+    /// A variant of the GPU programs that was asked for and is not to be had.
+    #[error("--device-variant {found}, which {why} ({adapter}); it can run {known}")]
+    Variant {
+        /// What was asked.
+        found: String,
+        /// What is wrong with it.
+        why: &'static str,
+        /// The adapter.
+        adapter: String,
+        /// What would work.
+        known: String,
+    },
+    /// A driver that refuses something.
+    #[error("{adapter} failed at {what}: {why}")]
+    Gpu {
+        /// The adapter.
+        adapter: String,
+        /// At what.
+        what: &'static str,
+        /// What the driver says.
+        why: String,
+    },
+    /// Memory of a device that is used up.
+    #[error("{adapter} has no memory left for {what}; lower --device-memory")]
+    DeviceMemory {
+        /// The adapter.
+        adapter: String,
+        /// What did not fit.
+        what: &'static str,
+    },
+    /// A device that its driver has given up.
+    #[error("{adapter} was lost: its driver stopped answering")]
+    DeviceLost {
+        /// The adapter.
+        adapter: String,
+    },
     /// An instruction set that was asked for and is not to be had.
     #[error("ATLASKNN_SIMD asks for `{found}`, which {why}; this machine runs {known}")]
     Simd {

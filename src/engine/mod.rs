@@ -3,6 +3,8 @@
 #[cfg(test)]
 pub(crate) mod conformance;
 pub mod cpu;
+pub mod gpu;
+mod visits;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -23,6 +23,23 @@ pub struct EngineLimits {
     pub partition_bytes_max: u64,
     /// Expected rate, pairs per second, for the plan's estimate of time.
     pub pairs_per_second: f64,
+    /// What it holds in memory of its own; `None` where it has none.
+    pub device: Option<DeviceLimits>,
+}
+
+/// What planning must know of an engine with memory of its own.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DeviceLimits {
+    /// The device memory to stay within.
+    pub memory: ByteCount,
+    /// Device bytes per query row between `begin` and `finish`.
+    pub bytes_per_query: u64,
+    /// Device bytes per row of a partition that is resident.
+    pub bytes_per_reference: u64,
+    /// Device bytes whatever the sizes.
+    pub bytes_fixed: u64,
+    /// Most query rows of a block: buffers have a largest size.
+    pub query_rows_max: u64,
 }
 
 /// Expected rate of reading and decoding, for estimates of time.

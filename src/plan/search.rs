@@ -248,6 +248,7 @@ mod tests {
                 bytes_fixed: 1 << 20,
                 partition_bytes_max: 1 << 30,
                 pairs_per_second: 1e9,
+                device: None,
             },
             budget,
         }

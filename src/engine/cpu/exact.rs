@@ -14,7 +14,7 @@ use crate::metric::Metric;
 
 /// What turns a row into the direction that cosine and correlation compare: (x − mean) · inverse.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Norm {
+pub(in crate::engine) struct Norm {
     pub mean: f64,
     /// 1 / ‖x − mean‖, or 0 for a zero vector, whose cosine distance is 1 to everything.
     pub inverse: f64,
@@ -41,7 +41,7 @@ impl Norm {
 }
 
 /// Whether the metric compares directions, so that rows are normalised first.
-pub(super) fn is_directional(metric: Metric) -> bool {
+pub(in crate::engine) fn is_directional(metric: Metric) -> bool {
     matches!(metric, Metric::Cosine | Metric::Correlation)
 }
 
@@ -49,7 +49,7 @@ pub(super) fn is_directional(metric: Metric) -> bool {
 ///
 /// # Errors
 /// [`EngineError::ConstantRow`] with the first one's id, whatever the number of threads.
-pub(super) fn check_rows(metric: Metric, block: &RowBlock, side: &'static str) -> Result<(), EngineError> {
+pub(in crate::engine) fn check_rows(metric: Metric, block: &RowBlock, side: &'static str) -> Result<(), EngineError> {
     if metric != Metric::Correlation {
         return Ok(());
     }
@@ -129,6 +129,6 @@ pub(super) fn distance(metric: Metric, sum: f64, norm_q: Norm, norm_r: Norm) -> 
 /// The nearest f32: the one rounding of an exact distance.
 #[allow(clippy::cast_possible_truncation)]
 #[inline]
-pub(super) fn round(value: f64) -> f32 {
+pub(in crate::engine) fn round(value: f64) -> f32 {
     value as f32
 }

@@ -6,7 +6,7 @@
 //! splits or threads. It starts no threads and lives in the pool it is given.
 
 mod aligned;
-mod exact;
+pub(in crate::engine) mod exact;
 mod nearest;
 mod panel_order;
 mod panels;
@@ -29,6 +29,7 @@ use self::panels::Packed;
 use self::queries::Queries;
 use self::simd::Simd;
 use self::task::{QueryRows, Scratch, Search, Task, index, queries_per_task, scratch_bytes};
+use super::visits::check_visits;
 use super::{Engine, EngineLimits, Exclude, Partition, Visit, VisitQueries};
 use crate::block::RowBlock;
 use crate::error::EngineError;
@@ -176,27 +177,6 @@ fn split(rows: Range<usize>, parts: usize) -> Vec<Range<usize>> {
     rows.clone().step_by(step).map(|start| start..(start + step).min(rows.end)).collect()
 }
 
-fn check_visits(queries: &Queries, part: &Partition, visits: &[Visit]) -> Result<(), EngineError> {
-    let (dim, rows) = (part.block.dim(), part.block.rows());
-    if dim != queries.block.dim() {
-        return Err(EngineError::Dim { queries: queries.block.dim(), references: dim });
-    }
-    for visit in visits {
-        if visit.rows.start > visit.rows.end || index(visit.rows.end) > rows {
-            let why = format!("rows {}..{} of a partition of {rows}", visit.rows.start, visit.rows.end);
-            return Err(EngineError::Shape { what: "the rows of a visit", why });
-        }
-        if let VisitQueries::List(list) = &visit.queries {
-            let in_order = list.windows(2).all(|pair| pair[0] < pair[1]);
-            if !in_order || list.last().is_some_and(|&last| index(last) >= queries.block.rows()) {
-                let why = format!("they must be ascending and below {}", queries.block.rows());
-                return Err(EngineError::Shape { what: "the queries of a visit", why });
-            }
-        }
-    }
-    Ok(())
-}
-
 impl Engine for CpuEngine {
     fn limits(&self, dim: usize, k: K) -> EngineLimits {
         let bytes = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
@@ -211,6 +191,7 @@ impl Engine for CpuEngine {
             partition_bytes_max: 1 << 30,
             // Every pair costs a compare beside its dimensions.
             pairs_per_second: self.simd.rate * threads as f64 / (dim + 6) as f64,
+            device: None,
         }
     }
 
@@ -222,7 +203,7 @@ impl Engine for CpuEngine {
     }
 
     fn visit(&mut self, part: &Arc<Partition>, visits: &[Visit]) -> Result<(), EngineError> {
-        check_visits(self.begun("visit")?, part, visits)?;
+        check_visits(&self.begun("visit")?.block, part, visits)?;
         let packed = self.packed(part)?;
         let queries = self.begun("visit")?;
         let search = Search { metric: self.metric, simd: &self.simd, queries, part, packed: &packed };

@@ -1,0 +1,101 @@
+// Turns packed rows into f16 fragments for cooperative matrices, with columns that carry bias and threshold, and the bound
+// on what rounding to f16 does. One invocation owns one row. No barriers.
+//
+// tiles      [tile][channel][TILE] f32        as pack.wgsl leaves them
+// fragments  [row/16][column/16][16][16] f16  dimensions, then from EXTRA on: references bias high, bias low, 1, 1;
+//                                             queries 1, 1, threshold high, threshold low (written by columns.wgsl)
+//% if queries
+// shares     f32 per row                      the row's share of the error, for its threshold
+//% endif
+//
+// |q·r − q̂·r̂| ≤ ε_q‖r‖ + ‖q̂‖ε_r, with ε the norm of what rounding took away, and each product is at most the mean of
+// ε²/u and u‖·‖²; so every row pays for itself. u is the size that ε usually has beside the norm.
+enable f16;
+
+struct HalfParams {
+    slots: u32,
+    dim: u32,
+    channels: u32,
+    // Fragments to 16 rows.
+    blocks: u32,
+    gamma: f32,
+    rows: u32,
+    pad0: u32,
+    pad1: u32,
+}
+
+@group(0) @binding(0) var<storage, read> tiles: array<f32>;
+@group(0) @binding(1) var<storage, read_write> fragments: array<f16>;
+//% if queries
+@group(0) @binding(2) var<storage, read_write> shares: array<f32>;
+@group(0) @binding(3) var<uniform> params: HalfParams;
+//% else
+@group(0) @binding(2) var<uniform> params: HalfParams;
+//% endif
+
+const TILE = ${ tile }u;
+const HEAD = ${ head }u;
+const EXTRA = ${ extra }u;
+const U = 0.000244140625;
+// Half the square of the largest norm that leaves room for products within f16's range.
+const HALF_MAX = 16384.0;
+
+//% include "numbers.wgsl"
+
+@compute @workgroup_size(${ threads })
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
+        @builtin(local_invocation_index) local: u32) {
+    let row = (group.x + group.y * groups.x) * ${ threads }u + local;
+    if (row >= params.slots) { return; }
+    let source = (row / TILE) * params.channels * TILE + row % TILE;
+    let to = (row / 16u) * params.blocks * 256u + (row % 16u) * 16u;
+    var sum = 0.0;
+    var lost = 0.0;
+    for (var k = 0u; k < params.blocks * 16u; k++) {
+        var value = 0.0;
+        if (k < params.dim) { value = ${ "-" if queries else "" }tiles[source + (HEAD + k) * TILE]; }
+        // Far values are taken out below.
+        let kept = f16(clamp(value, -60000.0, 60000.0));
+        let rest = value - f32(kept);
+        sum += value * value;
+        lost += rest * rest;
+        fragments[to + (k / 16u) * 256u + k % 16u] = kept;
+    }
+    let half = 0.5 * sum;
+    let far = !(half < HALF_MAX);
+    let share = (0.5 * (U * sum + lost / U)) * 1.01 + params.gamma * 2.0 * half + 0.0000002;
+//% if queries
+    // What is too far out lets everything pass.
+    shares[row] = select(share, OPEN, far);
+    if (far) {
+        for (var k = 0u; k < params.dim; k++) { fragments[to + (k / 16u) * 256u + k % 16u] = f16(0.0); }
+    }
+    if (row < params.rows) {
+        fragments[to + (EXTRA / 16u) * 256u + EXTRA % 16u] = f16(1.0);
+        fragments[to + (EXTRA / 16u) * 256u + EXTRA % 16u + 1u] = f16(1.0);
+    }
+//% else
+    let bias = tiles[source];
+    var high = f16(-65504.0);
+    var low = f16(-65504.0);
+    if (bias < 3.0e38) {
+        let value = share - bias;
+        let raised = value + 0.000002 * abs(value) + 0.0000002;
+        high = f16(clamp(raised, -60000.0, 60000.0));
+        low = f16(clamp(raised - f32(high), -60000.0, 60000.0));
+        if (far || bias < -3.0e38) {
+            high = f16(65504.0);
+            low = f16(65504.0);
+        }
+    }
+    if (far || bias >= 3.0e38 || bias < -3.0e38) {
+        for (var k = 0u; k < params.dim; k++) { fragments[to + (k / 16u) * 256u + k % 16u] = f16(0.0); }
+    }
+    let at = to + (EXTRA / 16u) * 256u + EXTRA % 16u;
+    let one = to + ((EXTRA + 2u) / 16u) * 256u + (EXTRA + 2u) % 16u;
+    fragments[at] = high;
+    fragments[at + 1u] = low;
+    fragments[one] = f16(1.0);
+    fragments[one + 1u] = f16(1.0);
+//% endif
+}

@@ -1,0 +1,221 @@
+//! Adapters: which there are, what they can do, and opening one. Knows nothing of search.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use pollster::block_on;
+
+use super::variant::Variant;
+use crate::error::EngineError;
+
+/// What kind of processor an adapter is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum AdapterKind {
+    /// A card with its own memory.
+    Discrete,
+    /// Shares the memory of the machine.
+    Integrated,
+    /// A share of a card, in a virtual machine.
+    Virtual,
+    /// Not told.
+    Other,
+    /// A program on the CPU (lavapipe, WARP): for tests.
+    Software,
+}
+
+/// One adapter.
+#[derive(Clone, Debug)]
+pub struct Adapter {
+    /// As its driver calls it.
+    pub name: String,
+    /// vulkan, metal, dx12.
+    pub backend: String,
+    /// What kind.
+    pub kind: AdapterKind,
+    /// Driver and its version.
+    pub driver: String,
+    /// The largest buffer, bytes.
+    pub buffer_bytes_max: u64,
+    /// The largest part of a buffer that a shader sees, bytes.
+    pub binding_bytes_max: u64,
+    /// Memory that a workgroup shares, bytes.
+    pub workgroup_bytes: u64,
+    /// Invocations of a workgroup.
+    pub workgroup_invocations: u32,
+    /// Optional features that a variant could use.
+    pub features: Vec<&'static str>,
+    handle: wgpu::Adapter,
+}
+
+/// Which adapter is wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AdapterChoice {
+    /// The first that is no software.
+    Best,
+    /// By its number in [`adapters`].
+    Number(usize),
+    /// By a part of its name, in either case.
+    Named(String),
+}
+
+/// An opened adapter.
+#[derive(Debug)]
+pub(super) struct Device {
+    pub device: wgpu::Device,
+    pub queue: wgpu::Queue,
+    pub adapter: Adapter,
+    lost: Arc<AtomicBool>,
+}
+
+const FEATURES: [(wgpu::Features, &str); 4] = [
+    (wgpu::Features::SHADER_F16, "f16"),
+    (wgpu::Features::SUBGROUP, "subgroups"),
+    (wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX, "cooperative matrices"),
+    (wgpu::Features::MAPPABLE_PRIMARY_BUFFERS, "mappable buffers"),
+];
+
+/// All adapters of this machine, the most capable kind first; none where there is no driver.
+#[must_use]
+pub fn adapters() -> Vec<Adapter> {
+    let instance = wgpu::Instance::default();
+    let backends = wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12;
+    let mut found: Vec<Adapter> = block_on(instance.enumerate_adapters(backends)).into_iter().map(describe).collect();
+    // The same card may be there through two backends: the order is stable, and Vulkan comes first.
+    found.sort_by_key(|adapter| adapter.kind);
+    found
+}
+
+fn describe(handle: wgpu::Adapter) -> Adapter {
+    let (info, limits, has) = (handle.get_info(), handle.limits(), handle.features());
+    let kind = match info.device_type {
+        wgpu::DeviceType::DiscreteGpu => AdapterKind::Discrete,
+        wgpu::DeviceType::IntegratedGpu => AdapterKind::Integrated,
+        wgpu::DeviceType::VirtualGpu => AdapterKind::Virtual,
+        wgpu::DeviceType::Cpu => AdapterKind::Software,
+        wgpu::DeviceType::Other => AdapterKind::Other,
+    };
+    Adapter {
+        name: info.name,
+        backend: info.backend.to_str().to_owned(),
+        kind,
+        driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),
+        buffer_bytes_max: limits.max_buffer_size,
+        binding_bytes_max: limits.max_storage_buffer_binding_size,
+        workgroup_bytes: u64::from(limits.max_compute_workgroup_storage_size),
+        workgroup_invocations: limits.max_compute_invocations_per_workgroup,
+        features: FEATURES.iter().filter(|(flag, _)| has.contains(*flag)).map(|(_, name)| *name).collect(),
+        handle,
+    }
+}
+
+/// The adapter of a choice.
+///
+/// # Errors
+/// [`EngineError::Adapter`] when there is none such.
+pub fn choose(choice: &AdapterChoice) -> Result<Adapter, EngineError> {
+    let mut all = adapters();
+    let known = match all.len() {
+        0 => "none: no Vulkan, Metal or DX12 driver was found".to_owned(),
+        _ => all.iter().enumerate().map(|(i, a)| format!("gpu:{i} {} ({})", a.name, a.backend)).collect::<Vec<_>>().join(", "),
+    };
+    let (at, asked) = match choice {
+        AdapterChoice::Best => (all.iter().position(|a| a.kind != AdapterKind::Software), "a GPU".to_owned()),
+        AdapterChoice::Number(n) => (Some(*n).filter(|n| *n < all.len()), format!("gpu:{n}")),
+        AdapterChoice::Named(part) => {
+            let part = part.to_lowercase();
+            (all.iter().position(|a| a.name.to_lowercase().contains(&part)), format!("an adapter named `{part}`"))
+        }
+    };
+    match at {
+        Some(at) => Ok(all.swap_remove(at)),
+        None => Err(EngineError::Adapter { asked, known }),
+    }
+}
+
+impl Adapter {
+    /// Whether it is a program on the CPU.
+    #[must_use]
+    pub fn is_software(&self) -> bool {
+        self.kind == AdapterKind::Software
+    }
+
+    /// Opens it with what a variant needs.
+    pub(super) fn open(&self, variant: &Variant) -> Result<Device, EngineError> {
+        let failed = |why: String| EngineError::Gpu { adapter: self.name.clone(), what: "opening it", why };
+        let descriptor = wgpu::DeviceDescriptor {
+            label: Some("atlasknn"),
+            required_features: variant.features(),
+            required_limits: self.handle.limits(),
+            experimental_features: super::passes::experimental(variant),
+            memory_hints: wgpu::MemoryHints::Performance,
+            trace: wgpu::Trace::Off,
+        };
+        let (device, queue) = block_on(self.handle.request_device(&descriptor)).map_err(|e| failed(e.to_string()))?;
+        let lost = Arc::new(AtomicBool::new(false));
+        let flag = Arc::clone(&lost);
+        device.set_device_lost_callback(move |_, _| flag.store(true, Ordering::Release));
+        Ok(Device { device, queue, adapter: self.clone(), lost })
+    }
+
+    /// Whether it has what a variant needs.
+    pub(super) fn runs(&self, variant: &Variant) -> bool {
+        let size = wgpu::CooperativeMatrixProperties::is_wanted;
+        self.handle.features().contains(variant.features())
+            && variant.workgroup_bytes() <= self.workgroup_bytes
+            && (!variant.is_cooperative() || self.handle.cooperative_matrix_properties().iter().any(size))
+    }
+}
+
+/// What is asked of a cooperative matrix.
+trait Wanted {
+    fn is_wanted(&self) -> bool;
+}
+
+impl Wanted for wgpu::CooperativeMatrixProperties {
+    fn is_wanted(&self) -> bool {
+        (self.m_size, self.n_size, self.k_size) == (16, 16, 16)
+            && self.ab_type == wgpu::CooperativeScalarType::F16
+            && self.cr_type == wgpu::CooperativeScalarType::F32
+    }
+}
+
+impl Device {
+    /// Whether the driver has given it up.
+    pub fn is_lost(&self) -> bool {
+        self.lost.load(Ordering::Acquire)
+    }
+
+    /// An error of this adapter.
+    pub fn error(&self, what: &'static str, why: impl ToString) -> EngineError {
+        if self.is_lost() {
+            return EngineError::DeviceLost { adapter: self.adapter.name.clone() };
+        }
+        EngineError::Gpu { adapter: self.adapter.name.clone(), what, why: why.to_string() }
+    }
+
+    /// Waits until everything submitted is done.
+    pub fn wait(&self) -> Result<(), EngineError> {
+        match self.device.poll(wgpu::PollType::wait_indefinitely()) {
+            Ok(_) if self.is_lost() => Err(self.error("waiting", "the device was lost")),
+            Ok(_) => Ok(()),
+            Err(why) => Err(self.error("waiting", why)),
+        }
+    }
+
+    /// Runs what may run out of memory or be refused.
+    pub fn checked<T>(&self, what: &'static str, work: impl FnOnce(&wgpu::Device) -> T) -> Result<T, EngineError> {
+        let memory = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let validation = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let internal = self.device.push_error_scope(wgpu::ErrorFilter::Internal);
+        let done = work(&self.device);
+        for scope in [internal, validation] {
+            if let Some(why) = block_on(scope.pop()) {
+                return Err(self.error(what, why));
+            }
+        }
+        match block_on(memory.pop()) {
+            Some(_) => Err(EngineError::DeviceMemory { adapter: self.adapter.name.clone(), what }),
+            None => Ok(done),
+        }
+    }
+}

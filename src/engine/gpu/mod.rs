@@ -1,0 +1,435 @@
+//! The GPU engine: exact search in WGSL on any adapter. Queries and their top-k stay on the device from `begin` to
+//! `finish`; only partitions stream, and the least recently used make room for new ones.
+//!
+//! A visit seeds each query's top-k with exact distances to some rows, then goes over all tiles in steps that double what
+//! was seen: a `tile` pass lets few pairs through a filter that never loses a neighbour, a `merge` pass gives those their
+//! exact distances. Queries whose survivors did not fit are noted on the device and searched again, without the filter,
+//! before anything else is asked. See `shaders/README.md`.
+
+mod device;
+mod params;
+mod passes;
+mod programs;
+mod queries;
+mod resident;
+mod rows;
+mod search;
+mod space;
+mod steps;
+mod templates;
+#[cfg(test)]
+mod tests;
+mod variant;
+
+use std::sync::Arc;
+
+use self::device::Device;
+pub use self::device::{Adapter, AdapterChoice, AdapterKind, adapters, choose};
+use self::programs::Programs;
+use self::queries::{Queries, bytes_per_query, read_back};
+use self::resident::{HalfOf, Packing, Resident, Residents, Stored, Tiled, buffer, int};
+use self::rows::Rows;
+use self::search::{Objects, Search, Workshop};
+use self::space::Space;
+pub use self::variant::{VARIANTS, Variant};
+use super::visits::check_visits;
+use super::{Engine, EngineLimits, Exclude, Partition, Visit, VisitQueries};
+use crate::block::RowBlock;
+use crate::engine::cpu::exact::check_rows;
+use crate::error::EngineError;
+use crate::metric::{EngineKind, Metric};
+use crate::topk::TopK;
+use crate::units::{ByteCount, K};
+
+/// Device memory where nobody said how much: adapters do not tell.
+pub const DEFAULT_MEMORY: ByteCount = ByteCount(2 << 30);
+
+/// Query rows that share survivor buffers.
+const CHUNK: u32 = 65_536;
+/// Survivors of a query between two merges: a doubling step lets about k pass, so this seldom overflows.
+const ROOM: u32 = 1024;
+/// Rows that are searched without a filter to begin with; twice k where that is more.
+const SEED_ROWS: usize = 256;
+
+/// What a GPU engine is made of.
+#[derive(Clone, Debug)]
+pub struct GpuConfig {
+    /// The metric.
+    pub metric: Metric,
+    /// Where rows are prepared for upload.
+    pub pool: Arc<rayon::ThreadPool>,
+    /// What computes.
+    pub adapter: Adapter,
+    /// The variant's name; `None` for the fastest that is known to be.
+    pub variant: Option<String>,
+    /// Device memory to stay within.
+    pub memory: ByteCount,
+}
+
+/// Exact search on a GPU.
+#[derive(Debug)]
+pub struct GpuEngine {
+    metric: Metric,
+    pool: Arc<rayon::ThreadPool>,
+    variant: Variant,
+    device: Device,
+    memory: u64,
+    tuning: Tuning,
+    programs: Option<(usize, Programs)>,
+    space: Option<(Space, wgpu::Buffer)>,
+    queries: Option<(RowBlock, Queries)>,
+    workshop: Option<Workshop>,
+    residents: Residents,
+    /// The last visits, whose overflowed queries nobody has asked for yet.
+    unsettled: Option<(Arc<Resident>, Vec<Visit>)>,
+    overflows: u64,
+}
+
+/// Sizes that change how work is cut, never what is found.
+#[derive(Clone, Copy, Debug)]
+struct Tuning {
+    chunk: u32,
+    room: u32,
+    seed_rows: usize,
+    pairs_max: u64,
+}
+
+impl GpuEngine {
+    /// Opens the adapter.
+    ///
+    /// # Errors
+    /// [`EngineError::Variant`] for a variant that is not there or cannot run; whatever the driver refuses.
+    pub fn new(config: GpuConfig) -> Result<Self, EngineError> {
+        let variant = match &config.variant {
+            Some(name) => Variant::named(name, &config.adapter)?,
+            None => Variant::preferred(&config.adapter),
+        };
+        let device = config.adapter.open(&variant)?;
+        // Short enough for any watchdog, long enough that submitting costs nothing.
+        let pairs_max = match config.adapter.kind {
+            AdapterKind::Software => 1 << 21,
+            AdapterKind::Discrete => 1 << 33,
+            _ => 1 << 28,
+        };
+        Ok(Self {
+            metric: config.metric,
+            pool: config.pool,
+            variant,
+            device,
+            memory: config.memory.0,
+            tuning: Tuning { chunk: CHUNK, room: ROOM, seed_rows: SEED_ROWS, pairs_max },
+            programs: None,
+            space: None,
+            queries: None,
+            workshop: None,
+            residents: Residents::default(),
+            unsettled: None,
+            overflows: 0,
+        })
+    }
+
+    /// The adapter.
+    #[must_use]
+    pub fn adapter(&self) -> &Adapter {
+        &self.device.adapter
+    }
+
+    /// The variant in use.
+    #[must_use]
+    pub fn variant(&self) -> &'static str {
+        self.variant.name
+    }
+
+    /// Waits until everything asked for is done, what overflowed included: for measurements.
+    ///
+    /// # Errors
+    /// A device that failed meanwhile.
+    pub fn drain(&mut self) -> Result<(), EngineError> {
+        self.settle()?;
+        self.device.wait()
+    }
+
+    /// How many queries were searched again, because more passed the filter than there was room for.
+    #[must_use]
+    pub fn overflows(&self) -> u64 {
+        self.overflows
+    }
+
+    /// How many partitions are on the device; those the caller dropped are gone.
+    pub fn resident_partitions(&mut self) -> usize {
+        self.residents.forget_dropped();
+        self.residents.len()
+    }
+
+    fn begun(&self, call: &'static str) -> Result<&(RowBlock, Queries), EngineError> {
+        self.queries.as_ref().ok_or(EngineError::NotBegun { call })
+    }
+
+    /// Bytes of the queries and of what they are searched with.
+    fn query_bytes(&self, rows: usize, dim: usize, k: usize) -> u64 {
+        let packed = Packing::channels(&self.variant, dim, 0) * size_of::<f32>();
+        let half = if self.variant.is_cooperative() { Variant::fragments(dim).0 * 32 + 4 } else { 0 };
+        (rows * (bytes_per_query(dim, k) + packed + half)) as u64
+    }
+
+    fn workshop_bytes(&self) -> u64 {
+        u64::from(self.tuning.chunk) * (u64::from(self.tuning.room) + 1) * 4
+    }
+
+    /// The partition on the device, uploaded and packed where it is not there.
+    fn resident(&mut self, part: &Arc<Partition>) -> Result<Arc<Resident>, EngineError> {
+        self.residents.forget_dropped();
+        if let Some(resident) = self.residents.find(part) {
+            return Ok(resident);
+        }
+        let Some((block, queries)) = &self.queries else { return Err(EngineError::NotBegun { call: "visit" }) };
+        check_rows(self.metric, &part.block, "reference")?;
+        if self.space.is_none() {
+            let space = Space::of(self.metric, block, &part.block);
+            let centre = buffer(&self.device, "the centre", size_of_val(space.centre.as_slice()))?;
+            self.device.queue.write_buffer(&centre, 0, bytemuck::cast_slice(&space.centre));
+            self.space = Some((space, centre));
+        }
+        let bytes = Residents::bytes(&self.variant, part.block.dim(), part.block.rows());
+        let taken = self.query_bytes(queries.stored.n, queries.dim, queries.k.get()) + self.workshop_bytes();
+        self.residents.make_room(bytes, self.memory.saturating_sub(taken));
+        let mut upload = self.upload(part);
+        // The budget was too much for this device after all: without the others there may be room.
+        if matches!(upload, Err(EngineError::DeviceMemory { .. })) && self.residents.clear() {
+            self.memory /= 2;
+            upload = self.upload(part);
+        }
+        let (stored, tiled) = upload?;
+        Ok(self.residents.add(part, stored, tiled, &self.variant))
+    }
+
+    fn upload(&self, part: &Partition) -> Result<(Stored, Tiled), EngineError> {
+        let rows = Rows {
+            metric: self.metric,
+            block: &part.block,
+            groups: part.groups.as_deref(),
+            mask: part.mask.as_deref(),
+        };
+        let stored = Stored::upload(&self.device, &self.pool, "a partition", rows)?;
+        let (packing, programs) = self.packing()?;
+        let tiles = packing.pack(&programs.pack_references, &stored, self.variant.references(), 2, None)?;
+        let half = match &programs.half {
+            Some(half) => Some(packing.pack_half(&half.pack_references, &tiles, stored.n, HalfOf::References)?),
+            None => None,
+        };
+        Ok((stored, Tiled { tiles, half }))
+    }
+
+    fn packing(&self) -> Result<(Packing<'_>, &Programs), EngineError> {
+        let not_begun = EngineError::NotBegun { call: "visit" };
+        let (Some((space, centre)), Some((_, programs))) = (&self.space, &self.programs) else { return Err(not_begun) };
+        Ok((Packing { device: &self.device, variant: &self.variant, space, centre }, programs))
+    }
+
+    /// Packs the queries into the space, which may not have been there when they came.
+    fn pack_queries(&mut self) -> Result<(), EngineError> {
+        let Some((_, queries)) = self.queries.as_ref().filter(|(_, queries)| queries.tiled.is_none()) else {
+            return Ok(());
+        };
+        let (packing, programs) = self.packing()?;
+        let states = Some(&queries.states);
+        let tiles = packing.pack(&programs.pack_queries, &queries.stored, self.variant.queries(), 0, states)?;
+        let half = match &programs.half {
+            Some(half) => Some(packing.pack_half(&half.pack_queries, &tiles, queries.stored.n, HalfOf::Queries)?),
+            None => None,
+        };
+        if let Some((_, queries)) = &mut self.queries {
+            queries.tiled = Some(Tiled { tiles, half });
+        }
+        Ok(())
+    }
+
+    fn search<'a>(&'a self, part: &'a Resident, seen: u64) -> Result<Search<'a>, EngineError> {
+        let not_begun = || EngineError::NotBegun { call: "visit" };
+        let (_, queries) = self.begun("visit")?;
+        let (_, programs) = self.programs.as_ref().ok_or_else(not_begun)?;
+        let (space, _) = self.space.as_ref().ok_or_else(not_begun)?;
+        let workshop = self.workshop.as_ref().ok_or_else(not_begun)?;
+        let (device, variant, merge) = (&self.device, &self.variant, space.merge_params());
+        Ok(Search::new(Objects { device, variant, programs, workshop, queries, part, merge, seen }))
+    }
+
+    /// Searches again what overflowed in the last visits.
+    fn settle(&mut self) -> Result<(), EngineError> {
+        let Some((part, visits)) = self.unsettled.take() else { return Ok(()) };
+        let (_, queries) = self.begun("visit")?;
+        let workshop = self.workshop.as_ref().ok_or(EngineError::NotBegun { call: "visit" })?;
+        let overflowed = overflowed(&self.device, workshop, queries.stored.n)?;
+        if !overflowed.is_empty() {
+            self.overflows += overflowed.len() as u64;
+            let mut search = self.search(&part, 0)?;
+            for visit in &visits {
+                search.again(visit, &overflowed);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The queries whose survivors did not fit since this was last asked.
+fn overflowed(device: &Device, workshop: &Workshop, queries: usize) -> Result<Vec<u32>, EngineError> {
+    let staging = device.checked("reading overflows", |gpu| {
+        gpu.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("overflows on their way"),
+            size: (queries as u64 + 1) * 4,
+            usage: wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::MAP_READ,
+            mapped_at_creation: false,
+        })
+    })?;
+    let read = |bytes: u64, skip: usize| -> Result<Vec<u32>, EngineError> {
+        let view = read_back(device, &staging, &workshop.counts, workshop.overflow_offset(), bytes)?;
+        let words = bytemuck::cast_slice::<u8, u32>(&view)[skip..].to_vec();
+        drop(view);
+        staging.unmap();
+        Ok(words)
+    };
+    let n = read(4, 0)?[0];
+    if n == 0 {
+        return Ok(Vec::new());
+    }
+    let mut rows = read(4 + u64::from(n) * 4, 1)?;
+    rows.sort_unstable();
+    let mut commands = device.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+    commands.clear_buffer(&workshop.counts, workshop.overflow_offset(), Some(4));
+    device.queue.submit([commands.finish()]);
+    Ok(rows)
+}
+
+impl Engine for GpuEngine {
+    fn limits(&self, dim: usize, k: K) -> EngineLimits {
+        let bytes = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+        let row = bytes(dim * size_of::<f32>());
+        let tiles = bytes(self.variant.references()) * u64::from(steps::TILES_MAX);
+        let packed = bytes(Packing::channels(&self.variant, dim, 2) * size_of::<f32>());
+        let rows_max = (self.device.adapter.binding_bytes_max.min(1 << 30) / packed).min(tiles);
+        EngineLimits {
+            kind: EngineKind::Gpu,
+            // The rows themselves, which a lost device is filled from again, and 4 bytes of what each has seen.
+            bytes_per_query: row + 4,
+            bytes_per_reference: 0,
+            bytes_fixed: 64 << 20,
+            partition_bytes_max: rows_max * row,
+            pairs_per_second: 1e11 / (dim + 6) as f64,
+            device: Some(crate::plan::DeviceLimits {
+                memory: ByteCount(self.memory),
+                bytes_per_query: self.query_bytes(1, dim, k.get()),
+                bytes_per_reference: bytes(Stored::bytes_per_row(dim)) + packed,
+                bytes_fixed: self.workshop_bytes() + (1 << 20),
+                query_rows_max: self.device.adapter.binding_bytes_max / bytes((12 * k.get()).max(16 * rows::width(dim))),
+            }),
+        }
+    }
+
+    fn begin(&mut self, queries: &RowBlock, k: K, exclude: &Exclude) -> Result<(), EngineError> {
+        self.unsettled = None;
+        self.queries = None;
+        self.residents.forget_dropped();
+        check_rows(self.metric, queries, "query")?;
+        let (own_row, groups) = match exclude {
+            Exclude::Nothing => (false, None),
+            Exclude::OwnRow => (true, None),
+            Exclude::SameGroup { groups, own_row } => (*own_row, Some(groups.as_slice())),
+        };
+        if let Some(groups) = groups.filter(|groups| groups.len() != queries.rows()) {
+            let why = format!("{} groups were given for {} queries", groups.len(), queries.rows());
+            return Err(EngineError::Shape { what: "exclusion groups", why });
+        }
+        let dim = queries.dim();
+        if self.programs.as_ref().is_none_or(|(compiled, _)| *compiled != dim) {
+            self.residents.clear();
+            self.space = None;
+            self.programs = Some((dim, Programs::new(&self.device, self.metric, dim, &self.variant)?));
+        }
+        let Tuning { chunk, room, seed_rows, pairs_max } = self.tuning;
+        let chunk = chunk.min(int(queries.rows().next_multiple_of(self.variant.queries()).max(1)));
+        self.workshop = None;
+        self.workshop = Some(Workshop::new(&self.device, chunk, room, queries.rows(), (pairs_max, seed_rows.max(2 * k.get())))?);
+        let rows = Rows { metric: self.metric, block: queries, groups, mask: None };
+        let stored = Stored::upload(&self.device, &self.pool, "the queries", rows)?;
+        let resident = Queries::new(&self.device, &self.variant, stored, (dim, k), own_row)?;
+        self.queries = Some((queries.clone(), resident));
+        Ok(())
+    }
+
+    fn visit(&mut self, part: &Arc<Partition>, visits: &[Visit]) -> Result<(), EngineError> {
+        let (block, _) = self.begun("visit")?;
+        check_visits(block, part, visits)?;
+        if block.rows() == 0 || part.block.rows() == 0 {
+            return Ok(());
+        }
+        // The partition is on its way while the last visits are still computed.
+        let resident = self.resident(part)?;
+        self.pack_queries()?;
+        self.settle()?;
+        for visit in visits.iter().filter(|visit| !visit.rows.is_empty()) {
+            let Some((_, queries)) = &mut self.queries else { return Err(EngineError::NotBegun { call: "visit" }) };
+            let seen = queries.see(visit);
+            self.search(&resident, seen)?.visit(visit)?;
+        }
+        self.unsettled = Some((resident, visits.to_vec()));
+        Ok(())
+    }
+
+    fn bounds(&mut self) -> Result<Vec<f32>, EngineError> {
+        let top = self.snapshot_for("bounds")?;
+        Ok((0..top.rows()).map(|row| top.row(row).1[top.k() - 1]).collect())
+    }
+
+    fn finish(&mut self) -> Result<TopK, EngineError> {
+        let top = self.snapshot_for("finish")?;
+        self.queries = None;
+        self.residents.forget_dropped();
+        Ok(top)
+    }
+
+    fn snapshot(&mut self) -> Result<TopK, EngineError> {
+        self.snapshot_for("snapshot")
+    }
+
+    fn restore(&mut self, top: &TopK) -> Result<(), EngineError> {
+        self.begun("restore")?;
+        self.settle()?;
+        let (_, queries) = self.begun("restore")?;
+        queries.restore(&self.device, top)?;
+        // Thresholds follow from the next partition on: until then they are open, or of what was found before.
+        if let Some((_, queries)) = &mut self.queries {
+            queries.tiled = None;
+        }
+        Ok(())
+    }
+}
+
+impl GpuEngine {
+    fn snapshot_for(&mut self, call: &'static str) -> Result<TopK, EngineError> {
+        self.begun(call)?;
+        self.settle()?;
+        let (_, queries) = self.begun(call)?;
+        queries.top(&self.device)
+    }
+}
+
+impl Queries {
+    /// Notes that a visit is made; the fewest rows that any of its queries had seen before.
+    fn see(&mut self, visit: &Visit) -> u64 {
+        let rows = visit.rows.end - visit.rows.start;
+        let mut least = u32::MAX;
+        let mut see = |seen: &mut u32| {
+            least = least.min(*seen);
+            *seen = seen.saturating_add(rows);
+        };
+        match &visit.queries {
+            VisitQueries::All => self.seen.iter_mut().for_each(&mut see),
+            VisitQueries::List(list) => {
+                for &row in list {
+                    see(&mut self.seen[usize::try_from(row).unwrap_or(usize::MAX)]);
+                }
+            }
+        }
+        u64::from(least)
+    }
+}

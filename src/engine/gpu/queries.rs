@@ -1,0 +1,195 @@
+//! The queries on the device between `begin` and `finish`, and their top-k on the way to and from the host.
+
+use std::ops::Range;
+
+use super::device::Device;
+use super::params::Mark;
+use super::resident::{Stored, Tiled, buffer, int};
+use super::steps::slots;
+use super::variant::Variant;
+use crate::error::EngineError;
+use crate::topk::{PADDING, TopK};
+use crate::units::K;
+
+/// Bytes of neighbours that are on their way to the host at a time.
+const READ_BYTES: usize = 32 << 20;
+
+/// A block of queries on the device.
+#[derive(Debug)]
+pub(super) struct Queries {
+    pub stored: Stored,
+    pub dim: usize,
+    pub k: K,
+    pub own_row: bool,
+    /// Two vec4<u32> per query, as in `merge.wgsl`.
+    pub states: wgpu::Buffer,
+    pub tops: wgpu::Buffer,
+    /// Query rows of the slots of `tiled`: all of them, in order.
+    pub slots: wgpu::Buffer,
+    /// Packed, once there is a space to pack them into.
+    pub tiled: Option<Tiled>,
+    /// Values of a packed row.
+    pub channels: usize,
+    /// Rows that each query has seen; saturates.
+    pub seen: Vec<u32>,
+}
+
+/// Bytes of a query on the device, the packed row not counted.
+pub(super) fn bytes_per_query(dim: usize, k: usize) -> usize {
+    Stored::bytes_per_row(dim) + 12 * k + 32 + 2 * size_of::<u32>()
+}
+
+/// An order as `merge.wgsl` keeps it, of a distance.
+fn order_of(distance: f32) -> u32 {
+    let bits = (distance + 0.0).to_bits();
+    if bits >> 31 == 1 { !bits } else { bits | 1 << 31 }
+}
+
+fn distance_of(order: u32) -> f32 {
+    f32::from_bits(if order >> 31 == 1 { order & !(1 << 31) } else { !order })
+}
+
+impl Queries {
+    /// Queries with an empty top-k each.
+    pub fn new(
+        device: &Device,
+        variant: &Variant,
+        stored: Stored,
+        shape: (usize, K),
+        own_row: bool,
+    ) -> Result<Self, EngineError> {
+        let (n, (dim, k)) = (stored.n, shape);
+        let all = slots(0..int(n), variant.queries());
+        let slots = buffer(device, "slots", all.len() * size_of::<u32>())?;
+        device.queue.write_buffer(&slots, 0, bytemuck::cast_slice(&all));
+        Ok(Self {
+            dim,
+            k,
+            own_row,
+            states: buffer(device, "states of the queries", n * 2 * size_of::<Mark>())?,
+            // New buffers are zeros, which is an empty top-k.
+            tops: buffer(device, "neighbours", n * k.get() * 12)?,
+            slots,
+            tiled: None,
+            channels: super::resident::Packing::channels(variant, dim, 0),
+            seen: vec![0; n],
+            stored,
+        })
+    }
+
+    /// The packed rows.
+    pub fn tiled(&self) -> Result<&Tiled, EngineError> {
+        self.tiled.as_ref().ok_or(EngineError::NotBegun { call: "visit" })
+    }
+
+    /// Bytes of a query's neighbours.
+    fn top_bytes(&self) -> usize {
+        12 * self.k.get()
+    }
+
+    /// Everything found so far.
+    pub fn top(&self, device: &Device) -> Result<TopK, EngineError> {
+        let mut all = TopK::empty(self.stored.n, self.k);
+        let step = (READ_BYTES / self.top_bytes()).max(1);
+        let bytes = (step.min(self.stored.n) * self.top_bytes()) as u64;
+        let staging = device.checked("reading neighbours", |gpu| {
+            gpu.create_buffer(&wgpu::BufferDescriptor {
+                label: Some("neighbours on their way"),
+                size: bytes.max(4),
+                usage: wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::MAP_READ,
+                mapped_at_creation: false,
+            })
+        })?;
+        for first in (0..self.stored.n).step_by(step) {
+            let rows = first..(first + step).min(self.stored.n);
+            self.read(device, &staging, rows, &mut all)?;
+        }
+        Ok(all)
+    }
+
+    fn read(
+        &self,
+        device: &Device,
+        staging: &wgpu::Buffer,
+        rows: Range<usize>,
+        all: &mut TopK,
+    ) -> Result<(), EngineError> {
+        let (offset, bytes) = ((rows.start * self.top_bytes()) as u64, (rows.len() * self.top_bytes()) as u64);
+        let view = read_back(device, staging, &self.tops, offset, bytes)?;
+        let words: &[u32] = bytemuck::cast_slice(&view);
+        let k = self.k.get();
+        let mut neighbours = Vec::with_capacity(k);
+        for (row, words) in rows.zip(words.chunks_exact(3 * k)) {
+            neighbours.clear();
+            neighbours.extend((0..k).map_while(|i| {
+                let id = u64::from(!words[2 * k + i]) << 32 | u64::from(!words[k + i]);
+                (id != PADDING).then(|| (distance_of(!words[i]), id))
+            }));
+            all.set_row(row, &neighbours);
+        }
+        drop(view);
+        staging.unmap();
+        Ok(())
+    }
+
+    /// Replaces everything found so far.
+    pub fn restore(&self, device: &Device, all: &TopK) -> Result<(), EngineError> {
+        if (all.rows(), all.k()) != (self.stored.n, self.k.get()) {
+            let why = format!("it has {} rows of {}, there are {} of {}", all.rows(), all.k(), self.stored.n, self.k);
+            return Err(EngineError::Shape { what: "the saved top-k and the queries", why });
+        }
+        let k = self.k.get();
+        let step = (READ_BYTES / self.top_bytes()).max(1);
+        for first in (0..self.stored.n).step_by(step) {
+            let rows = first..(first + step).min(self.stored.n);
+            let mut words = vec![0_u32; rows.len() * 3 * k];
+            for (row, words) in rows.zip(words.chunks_exact_mut(3 * k)) {
+                let (ids, distances) = all.neighbours(row);
+                for (i, (&id, &distance)) in ids.iter().zip(distances).enumerate() {
+                    words[i] = !order_of(distance);
+                    words[k + i] = !u32::try_from(id & u64::from(u32::MAX)).unwrap_or(u32::MAX);
+                    words[2 * k + i] = !u32::try_from(id >> 32).unwrap_or(u32::MAX);
+                }
+            }
+            device.queue.write_buffer(&self.tops, (first * self.top_bytes()) as u64, bytemuck::cast_slice(&words));
+        }
+        Ok(())
+    }
+}
+
+/// Copies part of a buffer into a staging buffer, waits, and maps it. The caller unmaps it.
+pub(super) fn read_back(
+    device: &Device,
+    staging: &wgpu::Buffer,
+    from: &wgpu::Buffer,
+    offset: u64,
+    bytes: u64,
+) -> Result<wgpu::BufferView, EngineError> {
+    let mut commands = device.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+    commands.copy_buffer_to_buffer(from, offset, staging, 0, bytes);
+    device.queue.submit([commands.finish()]);
+    let (sender, receiver) = std::sync::mpsc::channel();
+    staging.map_async(wgpu::MapMode::Read, 0..bytes, move |result| {
+        // The receiver waits below.
+        let _ = sender.send(result);
+    });
+    device.wait()?;
+    match receiver.try_recv() {
+        Ok(Ok(())) => staging.get_mapped_range(0..bytes).map_err(|why| device.error("reading back", why)),
+        Ok(Err(why)) => Err(device.error("reading back", why)),
+        Err(why) => Err(device.error("reading back", why)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn orders_compare_as_distances_and_come_back() {
+        let distances = [f32::MIN, -1.0, -1e-45, 0.0, 1e-45, 2.5, f32::MAX, f32::INFINITY];
+        assert!(distances.is_sorted_by_key(|&d| order_of(d)));
+        assert!(distances.iter().all(|&d| distance_of(order_of(d)) == d));
+        assert_eq!(order_of(-0.0), order_of(0.0));
+    }
+}

@@ -1,0 +1,327 @@
+//! One visit on the device: seeds, then tiles and merges in doubling steps, and what overflowed once more without a filter.
+
+use std::ops::Range;
+
+use wgpu::util::DeviceExt;
+
+use super::device::Device;
+use super::params::{ColumnsParams, GatherParams, HalfTileParams, Job, MergeParams, TileParams};
+use super::programs::Programs;
+use super::queries::Queries;
+use super::resident::{Packing, ROW_THREADS, Resident, buffer, int};
+use super::steps::{Tiles, jobs, rows_in, seeds, short, slots, steps};
+use super::variant::Variant;
+use crate::engine::{Visit, VisitQueries};
+use crate::error::EngineError;
+
+/// How much harder a pair is that is computed exactly at once than one in a tile.
+const EXACT_COST: u64 = 16;
+
+/// What a search works with besides queries and partitions.
+#[derive(Debug)]
+pub(super) struct Workshop {
+    /// Survivors of each query of a chunk.
+    pub survivors: wgpu::Buffer,
+    /// Their numbers, and behind them which queries overflowed.
+    pub counts: wgpu::Buffer,
+    /// Query rows of a chunk.
+    pub chunk: u32,
+    /// Room for survivors per query.
+    pub room: u32,
+    /// Pairs of a tile pass between two submissions.
+    pub pairs_max: u64,
+    /// Rows that are searched without a filter to begin with.
+    pub seed_rows: usize,
+    nothing: wgpu::Buffer,
+}
+
+impl Workshop {
+    /// Room for chunks of so many queries of a block.
+    pub fn new(device: &Device, chunk: u32, room: u32, rows: usize, tuning: (u64, usize)) -> Result<Self, EngineError> {
+        let size = |n: usize| n * size_of::<u32>();
+        let slots = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
+        Ok(Self {
+            survivors: buffer(device, "survivors", size(slots(chunk) * slots(room)))?,
+            counts: buffer(device, "survivor counts", size(slots(chunk) + 1 + rows))?,
+            chunk,
+            room,
+            pairs_max: tuning.0,
+            seed_rows: tuning.1,
+            nothing: buffer(device, "an empty list", 0)?,
+        })
+    }
+
+    /// Where the number of overflowed queries is in `counts`, in bytes.
+    pub fn overflow_offset(&self) -> u64 {
+        u64::from(self.chunk) * 4
+    }
+}
+
+/// A visit's objects.
+pub(super) struct Search<'a> {
+    pub device: &'a Device,
+    pub variant: &'a Variant,
+    pub programs: &'a Programs,
+    pub workshop: &'a Workshop,
+    pub queries: &'a Queries,
+    pub part: &'a Resident,
+    pub merge: MergeParams,
+    /// Rows seen before by every query of the visit.
+    pub seen: u64,
+    commands: Commands<'a>,
+}
+
+/// A command buffer that is submitted whenever it holds enough work.
+struct Commands<'a> {
+    device: &'a Device,
+    encoder: Option<wgpu::CommandEncoder>,
+    pairs: u64,
+    pairs_max: u64,
+}
+
+impl Commands<'_> {
+    fn add(&mut self, pairs: u64) -> &mut wgpu::CommandEncoder {
+        if self.pairs > 0 && self.pairs + pairs > self.pairs_max {
+            self.submit();
+        }
+        self.pairs += pairs;
+        let gpu = &self.device.device;
+        self.encoder.get_or_insert_with(|| gpu.create_command_encoder(&wgpu::CommandEncoderDescriptor::default()))
+    }
+
+    fn submit(&mut self) {
+        if let Some(encoder) = self.encoder.take() {
+            self.device.queue.submit([encoder.finish()]);
+        }
+        self.pairs = 0;
+    }
+}
+
+/// Queries as the distance tile reads them: packed, and the query row of each slot.
+struct Slots {
+    tiles: wgpu::Buffer,
+    rows: wgpu::Buffer,
+}
+
+impl Slots {
+    /// All queries of the block.
+    fn of(queries: &Queries) -> Result<Self, EngineError> {
+        let tiled = queries.tiled()?;
+        let tiles = tiled.half.as_ref().map_or(&tiled.tiles, |half| &half.fragments);
+        Ok(Self { tiles: tiles.clone(), rows: queries.slots.clone() })
+    }
+}
+
+/// Which queries a merge concerns.
+#[derive(Clone, Copy)]
+enum Which<'a> {
+    /// Consecutive rows.
+    Chunk(&'a Range<u32>),
+    /// Rows in a buffer, so many.
+    Listed(&'a wgpu::Buffer, u32),
+}
+
+/// The objects of a search, before its commands.
+pub(super) struct Objects<'a> {
+    pub device: &'a Device,
+    pub variant: &'a Variant,
+    pub programs: &'a Programs,
+    pub workshop: &'a Workshop,
+    pub queries: &'a Queries,
+    pub part: &'a Resident,
+    pub merge: MergeParams,
+    pub seen: u64,
+}
+
+impl<'a> Search<'a> {
+    pub fn new(o: Objects<'a>) -> Self {
+        let commands = Commands { device: o.device, encoder: None, pairs: 0, pairs_max: o.workshop.pairs_max };
+        let Objects { device, variant, programs, workshop, queries, part, merge, seen } = o;
+        Self { device, variant, programs, workshop, queries, part, merge, seen, commands }
+    }
+
+    /// Searches one visit. What overflowed is noted on the device.
+    pub fn visit(&mut self, visit: &Visit) -> Result<(), EngineError> {
+        let tile = int(self.variant.references());
+        let tiles = Tiles::of(&visit.rows, tile);
+        let n = int(self.queries.stored.n);
+        for first in (0..n).step_by(usize::try_from(self.workshop.chunk).unwrap_or(1)) {
+            let chunk = first..first.saturating_add(self.workshop.chunk).min(n);
+            match &visit.queries {
+                VisitQueries::All => self.chunk(&chunk, &tiles, None)?,
+                list @ VisitQueries::List(_) => {
+                    let rows = rows_in(list, &chunk);
+                    if !rows.is_empty() {
+                        self.chunk(&chunk, &tiles, Some(&rows))?;
+                    }
+                }
+            }
+        }
+        self.commands.submit();
+        Ok(())
+    }
+
+    /// One chunk of queries, or some rows of it, against the tiles of a visit.
+    fn chunk(&mut self, chunk: &Range<u32>, tiles: &Tiles, list: Option<&[u32]>) -> Result<(), EngineError> {
+        let (tile_rows, q_tile) = (self.variant.references(), self.variant.queries());
+        let count = list.map_or(chunk.end - chunk.start, |rows| int(rows.len()));
+        let work = list.map(|rows| self.list("query rows", rows));
+        let which = match &work {
+            Some(rows) => Which::Listed(rows, count),
+            None => Which::Chunk(chunk),
+        };
+        let seeded = if self.seen == 0 { seeds(tiles.n, tile_rows, self.workshop.seed_rows) } else { 0 };
+        self.ranged(chunk, which, tiles, 0..seeded);
+        let slots = match list {
+            Some(rows) => Some(self.gather(rows)?),
+            None => None,
+        };
+        let first_tile = if list.is_some() { 0 } else { chunk.start / int(q_tile) };
+        let tiled = match &slots {
+            Some(slots) => slots,
+            None => &Slots::of(self.queries)?,
+        };
+        let seen = u32::try_from(self.seen / tile_rows as u64).unwrap_or(u32::MAX);
+        let query_tiles = count.div_ceil(int(q_tile));
+        for step in steps(tiles.n, seeded, seen) {
+            self.columns(tiled, first_tile * int(q_tile), query_tiles * int(q_tile));
+            let pairs = u64::from(query_tiles) * (q_tile * tile_rows) as u64;
+            for part in short(step, pairs, self.workshop.pairs_max) {
+                let mut jobs = jobs(query_tiles, &part, tiles);
+                jobs.iter_mut().for_each(|job| job.query_tile += first_tile);
+                self.tile(chunk, tiled, &jobs, pairs * u64::from(part.end - part.start));
+            }
+            self.merge(chunk, which, MergeParams::default(), 0);
+        }
+        Ok(())
+    }
+
+    /// The queries of a list in tiles of their own.
+    fn gather(&mut self, rows: &[u32]) -> Result<Slots, EngineError> {
+        let all = self.queries.tiled()?;
+        let slots = slots(rows.iter().copied(), self.variant.queries());
+        let n = int(slots.len());
+        let list = self.list("slots", &slots);
+        let (pass, from, channels, bytes) = match (&self.programs.half, &all.half) {
+            (Some(programs), Some(half)) => {
+                (&programs.gather, &half.fragments, 16 * Variant::fragments(self.queries.dim).0, 2)
+            }
+            _ => (&self.programs.gather, &all.tiles, self.queries.channels, 4),
+        };
+        let tiles = buffer(self.device, "gathered queries", slots.len() * channels * bytes)?;
+        let params = GatherParams { slots: n, channels: int(channels), ..GatherParams::default() };
+        pass.add(self.device, self.commands.add(0), &[from, &list, &tiles], &params, n.div_ceil(ROW_THREADS));
+        Ok(Slots { tiles, rows: list })
+    }
+
+    /// Brings thresholds to the columns of the slots' fragments, where there are any.
+    fn columns(&mut self, slots: &Slots, first: u32, n: u32) {
+        let half = self.queries.tiled.as_ref().and_then(|tiled| tiled.half.as_ref());
+        if let (Some(programs), Some(half)) = (&self.programs.half, half) {
+            let blocks = int(Variant::fragments(self.queries.dim).0);
+            let params = ColumnsParams { slots: n, first, blocks, ..ColumnsParams::default() };
+            let buffers = [&self.queries.states, &half.shares, &slots.rows, &slots.tiles];
+            programs.columns.add(self.device, self.commands.add(0), &buffers, &params, n.div_ceil(ROW_THREADS));
+        }
+    }
+
+    fn tile(&mut self, chunk: &Range<u32>, slots: &Slots, jobs: &[Job], pairs: u64) {
+        let list = self.list("jobs", jobs);
+        let n = int(jobs.len());
+        let Workshop { counts, survivors, room, .. } = self.workshop;
+        let (states, tiles) = (&self.queries.states, &self.part.tiled.tiles);
+        let commands = self.commands.add(pairs);
+        if let (Some(programs), Some(half)) = (&self.programs.half, &self.part.tiled.half) {
+            let channels = int(Packing::channels(self.variant, self.queries.dim, 2));
+            let params = HalfTileParams { jobs: n, room: *room, first_row: chunk.start, channels };
+            let buffers =
+                [&slots.tiles, &half.fragments, tiles, states, &slots.rows, &list, counts, survivors];
+            programs.tile.add(self.device, commands, &buffers, &params, n);
+        } else {
+            let slabs = int(self.variant.slabs(self.queries.dim).0);
+            let params = TileParams { jobs: n, slabs, room: *room, first_row: chunk.start };
+            let buffers = [&slots.tiles, tiles, states, &slots.rows, &list, counts, survivors];
+            self.programs.tile.add(self.device, commands, &buffers, &params, n);
+        }
+    }
+
+    /// Gives what passed the filter, or all rows of a range, exact distances and merges them.
+    fn merge(&mut self, chunk: &Range<u32>, which: Which<'_>, range: MergeParams, pairs: u64) {
+        let (listed, work, queries) = match which {
+            Which::Chunk(rows) => (0, &self.workshop.nothing, rows.end - rows.start),
+            Which::Listed(rows, count) => (1, rows, count),
+        };
+        let params = MergeParams {
+            width: int(super::rows::width(self.queries.dim)),
+            k: int(self.queries.k.get()),
+            room: self.workshop.room,
+            first_row: chunk.start,
+            queries,
+            listed,
+            overflow_at: self.workshop.chunk,
+            tile: int(self.variant.references()),
+            own_row: u32::from(self.queries.own_row),
+            share: self.merge.share,
+            ..range
+        };
+        let buffers = [
+            &self.queries.stored.rows,
+            &self.part.stored.rows,
+            &self.queries.states,
+            &self.part.stored.marks,
+            &self.queries.tops,
+            &self.workshop.counts,
+            &self.workshop.survivors,
+            work,
+        ];
+        let commands = self.commands.add(pairs);
+        self.programs.merge.add(self.device, commands, &buffers, &params, queries);
+    }
+
+    /// All rows at some positions, each at its exact distance.
+    fn ranged(&mut self, chunk: &Range<u32>, which: Which<'_>, tiles: &Tiles, positions: Range<u32>) {
+        let queries = match which {
+            Which::Chunk(rows) => rows.end - rows.start,
+            Which::Listed(_, count) => count,
+        };
+        let pairs = u64::from(queries) * self.variant.references() as u64 * EXACT_COST;
+        for part in short(positions, pairs, self.workshop.pairs_max) {
+            let range = MergeParams {
+                ranged: 1,
+                first_position: part.start,
+                last_position: part.end,
+                first_tile: tiles.first,
+                tiles: tiles.n,
+                stride: tiles.stride,
+                first_reference: tiles.first_row,
+                last_reference: tiles.last_row,
+                ..MergeParams::default()
+            };
+            self.merge(chunk, which, range, pairs * u64::from(part.end - part.start));
+        }
+    }
+
+    /// Searches these queries of a visit again, without a filter: their survivors did not fit.
+    pub fn again(&mut self, visit: &Visit, overflowed: &[u32]) {
+        let rows: Vec<u32> = match &visit.queries {
+            VisitQueries::All => overflowed.to_vec(),
+            VisitQueries::List(list) => {
+                overflowed.iter().copied().filter(|row| list.binary_search(row).is_ok()).collect()
+            }
+        };
+        if rows.is_empty() {
+            return;
+        }
+        let tiles = Tiles::of(&visit.rows, int(self.variant.references()));
+        let buffer = self.list("overflowed queries", &rows);
+        // Survivors are not looked at, so any chunk will do.
+        self.ranged(&(0..1), Which::Listed(&buffer, int(rows.len())), &tiles, 0..tiles.n);
+        self.commands.submit();
+    }
+
+    fn list<T: bytemuck::Pod>(&self, what: &'static str, values: &[T]) -> wgpu::Buffer {
+        let usage = wgpu::BufferUsages::STORAGE;
+        let contents = bytemuck::cast_slice(values);
+        self.device.device.create_buffer_init(&wgpu::util::BufferInitDescriptor { label: Some(what), contents, usage })
+    }
+}

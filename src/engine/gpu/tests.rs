@@ -1,0 +1,137 @@
+//! The engine on whatever adapter is there; in CI that is a software one.
+
+use naga::valid::{Capabilities, ValidationFlags, Validator};
+
+use super::*;
+use crate::engine::conformance::{Subject, block, claims, cut, k, whole};
+
+fn pool() -> Arc<rayon::ThreadPool> {
+    Arc::new(rayon::ThreadPoolBuilder::new().num_threads(2).build().expect("a pool"))
+}
+
+/// The variant under test: the environment's on machines that have several, the portable one elsewhere.
+const VARIANT_VARIABLE: &str = "ATLASKNN_TEST_VARIANT";
+
+fn engine(metric: Metric) -> GpuEngine {
+    let adapter = adapters().into_iter().next().expect("an adapter: install mesa-vulkan-drivers");
+    let variant = std::env::var(VARIANT_VARIABLE).ok();
+    let config = GpuConfig { metric, pool: pool(), adapter, variant, memory: DEFAULT_MEMORY };
+    GpuEngine::new(config).expect("an engine")
+}
+
+fn subject() -> Subject<'static> {
+    Subject { make: &|metric| Box::new(engine(metric)), kind: EngineKind::Gpu }
+}
+
+claims!(subject());
+
+/// Claims again with everything cut small: few seeds, so that most rows meet the filter; little room, so that survivors
+/// overflow; several chunks of queries and many submissions.
+mod cut_small {
+    use super::*;
+    use crate::engine::conformance::{numbers, order, shapes};
+
+    fn cut_small(metric: Metric) -> Box<dyn Engine> {
+        let mut engine = engine(metric);
+        engine.tuning = Tuning { chunk: 128, room: 40, seed_rows: 1, pairs_max: 1 << 17 };
+        Box::new(engine)
+    }
+
+    fn check(claim: fn(Subject<'_>)) {
+        claim(Subject { make: &cut_small, kind: EngineKind::Gpu });
+    }
+
+    #[test]
+    fn every_shape_agrees_with_the_oracle() {
+        check(shapes::every_shape_agrees_with_the_oracle);
+    }
+
+    #[test]
+    fn splits_and_order_do_not_show() {
+        check(order::splits_and_order_do_not_show);
+    }
+
+    #[test]
+    fn identical_rows_in_reverse_are_found_by_id() {
+        check(order::identical_rows_in_reverse_are_found_by_id);
+    }
+
+    #[test]
+    fn groups_are_excluded() {
+        check(numbers::groups_are_excluded);
+    }
+
+    #[test]
+    fn offsets_outliers_and_the_ends_of_f32_change_no_neighbour() {
+        check(numbers::offsets_and_scales_change_no_neighbour);
+        check(numbers::one_outlier_changes_nothing_else);
+        check(numbers::values_near_the_ends_of_f32_agree);
+    }
+
+    #[test]
+    fn zero_vectors_are_at_cosine_distance_one() {
+        check(numbers::zero_vectors_are_at_cosine_distance_one);
+    }
+
+    #[test]
+    fn rows_stored_by_cluster_overflow_and_are_all_found() {
+        check(numbers::clustered_rows_stored_by_cluster_agree);
+        let mut engine = engine(Metric::Euclidean);
+        engine.tuning = Tuning { chunk: 128, room: 40, seed_rows: 1, pairs_max: 1 << 17 };
+        // Sorted from far to near, as seen from the queries: everything is nearer than what came before.
+        let values: Vec<f32> = (0..4000_u16).rev().map(f32::from).collect();
+        let (queries, references) = (block(0, 1, vec![-1.0; 5]), block(0, 1, values));
+        engine.begin(&queries, k(30), &Exclude::Nothing).expect("begin");
+        for part in cut(&references, 1000) {
+            engine.visit(&part, &[whole(&part)]).expect("visit");
+        }
+        let found = engine.finish().expect("finish");
+        assert!(engine.overflows() > 0, "nothing overflowed");
+        for query in 0..5 {
+            assert_eq!(found.row(query).0, (3970..4000).rev().collect::<Vec<u64>>());
+        }
+    }
+}
+
+/// Every shader of every variant, metric and kind of dimension, expanded.
+fn every_shader() -> impl Iterator<Item = (String, Variant, String)> {
+    let cases = VARIANTS.into_iter().flat_map(|v| Metric::ALL.into_iter().map(move |m| (v, m)));
+    cases.flat_map(|(variant, metric)| {
+        let dims = [1, 3, 10, 16, 28, 50, 100, 128, 784, 2048].into_iter();
+        dims.flat_map(move |dim| {
+            let sources = programs::sources(metric, dim, &variant).into_iter();
+            sources.map(move |(file, label, words)| {
+                let what = format!("{label} ({file}), {}, {metric}, {dim} dimensions", variant.name);
+                (what, variant, templates::expand(file, &words).expect("an expansion"))
+            })
+        })
+    })
+}
+
+#[test]
+fn every_shader_is_valid_with_what_its_variant_declares() {
+    let mut seen = std::collections::HashSet::new();
+    let mut wrong = std::collections::BTreeMap::new();
+    for (what, variant, source) in every_shader() {
+        if !seen.insert(source.clone()) {
+            continue;
+        }
+        let capabilities = if variant.is_cooperative() {
+            Capabilities::SHADER_FLOAT16 | Capabilities::COOPERATIVE_MATRIX | Capabilities::SUBGROUP
+                | Capabilities::SUBGROUP_BARRIER
+        } else {
+            Capabilities::empty()
+        };
+        if let Err(why) = validate(&source, capabilities) {
+            wrong.entry(why).or_insert(what);
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.iter().map(|(why, what)| format!("{what}: {why}\n")).collect::<String>());
+    assert!(seen.len() > 50, "{} different shaders", seen.len());
+}
+
+fn validate(source: &str, capabilities: Capabilities) -> Result<naga::Module, String> {
+    let module = naga::front::wgsl::parse_str(source).map_err(|why| why.emit_to_string(source))?;
+    let checked = Validator::new(ValidationFlags::all(), capabilities).validate(&module);
+    checked.map_err(|why| why.emit_to_string(source)).map(|_| module)
+}
