@@ -128,15 +128,58 @@ pub struct Marker {
     pub own_row_first: Option<bool>,
     /// Of a searched unit: the sum of its k-th distances, of the rows that have k neighbours, and how many those are.
     pub kth: Option<(f64, u64)>,
-    /// What computed it.
-    pub engine: String,
+    /// Of a searched unit: what computed it; several where a run went on with another engine in its middle.
+    #[serde(default)]
+    pub engines: Vec<EngineRecord>,
+}
+
+/// What computed something.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EngineRecord {
+    /// cpu or gpu.
+    pub device: String,
+    /// The processor's or adapter's name.
+    pub adapter: String,
+    /// Backend and driver of an adapter; nothing for a processor.
+    pub driver: String,
+    /// Instruction set, or variant of the GPU programs.
+    pub variant: String,
+}
+
+impl EngineRecord {
+    /// Whether both find the same bytes: any two processors do, and one adapter with one driver, whatever the variant.
+    #[must_use]
+    pub fn finds_the_same_as(&self, other: &Self) -> bool {
+        self.device == other.device
+            && (self.device == "cpu" || (&self.adapter, &self.driver) == (&other.adapter, &other.driver))
+    }
+
+    /// For a sentence: `the CPU`, `NVIDIA H200 (vulkan 570.1)`.
+    #[must_use]
+    pub fn in_words(&self) -> String {
+        if self.device == "cpu" { "the CPU".to_owned() } else { format!("{} ({})", self.adapter, self.driver) }
+    }
+
+    /// cpu or gpu.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        if self.device == "gpu" { "gpu" } else { "cpu" }
+    }
+}
+
+/// The records of both, each once.
+#[must_use]
+pub fn both(a: &[EngineRecord], b: &[EngineRecord]) -> Vec<EngineRecord> {
+    let mut all = a.to_vec();
+    all.extend(b.iter().filter(|record| !a.contains(record)).cloned());
+    all
 }
 
 impl Marker {
     /// A marker without files.
     #[must_use]
     pub fn empty() -> Self {
-        Self { unit: 0, files: Vec::new(), statistics: None, own_row_first: None, kth: None, engine: "cpu".to_owned() }
+        Self { unit: 0, files: Vec::new(), statistics: None, own_row_first: None, kth: None, engines: Vec::new() }
     }
 }
 
@@ -144,7 +187,7 @@ impl Marker {
 ///
 /// # Errors
 /// A header that cannot be written as JSON; it always can.
-pub fn encode_checkpoint(checkpoint: &Checkpoint) -> Result<Vec<u8>, Error> {
+pub fn encode_checkpoint(checkpoint: &Checkpoint, engines: &[EngineRecord]) -> Result<Vec<u8>, Error> {
     let header = CheckpointHeader {
         format: FORMAT,
         rows: (checkpoint.rows.start, checkpoint.rows.end),
@@ -155,6 +198,7 @@ pub fn encode_checkpoint(checkpoint: &Checkpoint) -> Result<Vec<u8>, Error> {
             crc32c::crc32c(bytemuck::cast_slice(checkpoint.top.ids())),
             bytemuck::cast_slice(checkpoint.top.distances()),
         ),
+        engines: engines.to_vec(),
     };
     let mut bytes = serde_json::to_vec(&header).map_err(|error| damaged(&error.to_string()))?;
     bytes.push(b'\n');
@@ -164,11 +208,11 @@ pub fn encode_checkpoint(checkpoint: &Checkpoint) -> Result<Vec<u8>, Error> {
     Ok(bytes)
 }
 
-/// The checkpoint in these bytes.
+/// The checkpoint in these bytes, and what computed it.
 ///
 /// # Errors
 /// [`StoreError::Damaged`] when they are not what was written.
-pub fn decode_checkpoint(bytes: &[u8]) -> Result<Checkpoint, Error> {
+pub fn decode_checkpoint(bytes: &[u8]) -> Result<(Checkpoint, Vec<EngineRecord>), Error> {
     let end = bytes.iter().position(|&b| b == b'\n').ok_or_else(|| damaged("no header"))?;
     let header: CheckpointHeader =
         serde_json::from_slice(&bytes[..end]).map_err(|error| damaged(&error.to_string()))?;
@@ -184,12 +228,13 @@ pub fn decode_checkpoint(bytes: &[u8]) -> Result<Checkpoint, Error> {
     let distances: Vec<f32> = distances.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
     let crc = crc32c::crc32c_append(crc32c::crc32c(bytemuck::cast_slice(&ids)), bytemuck::cast_slice(&distances));
     let top = TopK::from_parts(k, ids, distances).filter(|_| crc == header.crc32c);
-    Ok(Checkpoint {
+    let checkpoint = Checkpoint {
         rows: header.rows.0..header.rows.1,
         complete_to: header.complete_to,
         references_done: header.references_done,
         top: top.ok_or_else(|| damaged("its checksum is wrong"))?,
-    })
+    };
+    Ok((checkpoint, header.engines))
 }
 
 #[derive(Serialize, Deserialize)]
@@ -200,6 +245,8 @@ struct CheckpointHeader {
     references_done: u64,
     k: u32,
     crc32c: u32,
+    #[serde(default)]
+    engines: Vec<EngineRecord>,
 }
 
 fn damaged(why: &str) -> Error {
@@ -217,14 +264,41 @@ mod tests {
         Checkpoint { rows: 10..13, complete_to: 11, references_done: 99, top }
     }
 
+    fn record(device: &str, adapter: &str, driver: &str, variant: &str) -> EngineRecord {
+        let [device, adapter, driver, variant] = [device, adapter, driver, variant].map(str::to_owned);
+        EngineRecord { device, adapter, driver, variant }
+    }
+
     #[test]
     fn a_checkpoint_comes_back_as_it_was() {
-        assert_eq!(decode_checkpoint(&encode_checkpoint(&checkpoint()).unwrap()).unwrap(), checkpoint());
+        let engines = vec![record("gpu", "A card", "vulkan 1.2", "wide")];
+        let bytes = encode_checkpoint(&checkpoint(), &engines).unwrap();
+        assert_eq!(decode_checkpoint(&bytes).unwrap(), (checkpoint(), engines));
+    }
+
+    #[test]
+    fn processors_find_the_same_and_adapters_only_with_one_driver() {
+        let card = record("gpu", "A card", "vulkan 1.2", "wide");
+        for (other, same) in [
+            (record("gpu", "A card", "vulkan 1.2", "portable"), true),
+            (record("gpu", "A card", "vulkan 1.3", "wide"), false),
+            (record("gpu", "Another", "vulkan 1.2", "wide"), false),
+            (record("cpu", "A card", "vulkan 1.2", "wide"), false),
+        ] {
+            assert_eq!(card.finds_the_same_as(&other), same, "{other:?}");
+        }
+        assert!(record("cpu", "one", "", "avx2").finds_the_same_as(&record("cpu", "two", "", "avx512")));
+    }
+
+    #[test]
+    fn a_marker_from_before_engines_were_recorded_is_still_read() {
+        let text = json!({"unit": 3, "files": [], "statistics": null, "own_row_first": null, "kth": null});
+        assert_eq!(serde_json::from_value::<Marker>(text).unwrap(), Marker { unit: 3, ..Marker::empty() });
     }
 
     #[test]
     fn a_checkpoint_with_a_flipped_byte_is_refused() {
-        let bytes = encode_checkpoint(&checkpoint()).unwrap();
+        let bytes = encode_checkpoint(&checkpoint(), &[]).unwrap();
         for at in [bytes.len() - 1, bytes.len() - 40, 5] {
             let mut bad = bytes.clone();
             bad[at] ^= 1;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::manifest::{File, Manifest, Marker, decode_checkpoint, encode_checkpoint};
+use super::manifest::{EngineRecord, File, Manifest, Marker, decode_checkpoint, encode_checkpoint};
 use super::request::RunOptions;
 use crate::error::{Error, JobError, StoreError};
 use crate::schedule::search::Checkpoint;
@@ -106,16 +106,16 @@ impl Output {
     ///
     /// # Errors
     /// Any I/O error.
-    pub fn save_checkpoint(&self, checkpoint: &Checkpoint) -> Result<(), Error> {
-        self.folder.write(CHECKPOINT, &encode_checkpoint(checkpoint)?)?;
+    pub fn save_checkpoint(&self, checkpoint: &Checkpoint, engines: &[EngineRecord]) -> Result<(), Error> {
+        self.folder.write(CHECKPOINT, &encode_checkpoint(checkpoint, engines)?)?;
         Ok(())
     }
 
-    /// The state of an unfinished unit, if one was saved and can be read.
+    /// The state of an unfinished unit and what computed it, if one was saved and can be read.
     ///
     /// # Errors
     /// Any I/O error. A damaged checkpoint counts as none: the unit is done again.
-    pub fn checkpoint(&self) -> Result<Option<Checkpoint>, Error> {
+    pub fn checkpoint(&self) -> Result<Option<(Checkpoint, Vec<EngineRecord>)>, Error> {
         Ok(self.folder.read(CHECKPOINT)?.and_then(|bytes| decode_checkpoint(&bytes).ok()))
     }
 
@@ -239,7 +239,7 @@ mod tests {
             statistics: None,
             own_row_first: None,
             kth: None,
-            engine: "cpu".to_owned(),
+            engines: Vec::new(),
         }
     }
 

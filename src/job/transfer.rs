@@ -129,7 +129,7 @@ pub fn transfer(request: &TransferRequest, observer: &dyn Observer, stop: &Stop)
         finished: false,
     };
     let mut output = begin(&request.out, manifest, &request.run, plan.bytes_written, &run)?;
-    let mut outcome = outcome(&output.manifest, "none", &request.out);
+    let mut outcome = outcome(&output.manifest, &request.out);
     if output.manifest.finished {
         run.observer.note("everything is done already");
         run.fill(&mut outcome);
