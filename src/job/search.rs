@@ -361,3 +361,7 @@ fn side(source: &dyn Source) -> Side {
         scratch_bytes: source.scratch_bytes(),
     }
 }
+
+#[cfg(test)]
+#[path = "search_tests.rs"]
+mod tests;
