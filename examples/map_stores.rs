@@ -6,7 +6,9 @@ use std::error::Error;
 use std::path::Path;
 
 use atlasknn::job;
-use atlasknn::job::request::{EvaluateRequest, MapRequest, MappingRequest, RunOptions, SearchRequest, Within};
+use atlasknn::job::request::{
+    DeviceRequest, EvaluateRequest, MapRequest, MappingRequest, RunOptions, SearchRequest, Within,
+};
 use atlasknn::metric::Metric;
 use atlasknn::schedule::progress::{Silent, Stop};
 use atlasknn::units::K;
@@ -26,6 +28,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         metric: Metric::Euclidean,
         exclude_group: None,
         compat: false,
+        device: DeviceRequest::default(),
         within: Within { host_memory: Some("512MiB".parse()?), threads: None },
         run: RunOptions::default(),
     };

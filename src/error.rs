@@ -7,9 +7,13 @@ use std::path::PathBuf;
 
 use thiserror::Error as ThisError;
 
-pub use job::JobError;
-
 use crate::units::ByteCount;
+
+mod job;
+mod transfer;
+
+pub use job::JobError;
+pub use transfer::TransferError;
 
 /// A value that cannot be what its type means.
 #[derive(Clone, Debug, PartialEq, Eq, ThisError)]
@@ -222,6 +226,19 @@ pub enum PlanError {
         /// Other ways out, starting with a comma, or nothing.
         advice: String,
     },
+    /// The device memory holds not even the smallest plan.
+    #[error(
+        "device memory {budget} is too little: this run needs at least {needs} ({why}); raise --device-memory, or use \
+         --device cpu"
+    )]
+    DeviceBudget {
+        /// What was given.
+        budget: ByteCount,
+        /// The least that works.
+        needs: ByteCount,
+        /// What takes it.
+        why: String,
+    },
 }
 
 /// A search that failed.
@@ -311,68 +328,6 @@ pub enum EngineError {
         why: &'static str,
         /// What would work.
         known: String,
-    },
-}
-
-/// Annotations that cannot be carried over.
-#[derive(Clone, Debug, PartialEq, ThisError)]
-#[non_exhaustive]
-pub enum TransferError {
-    /// A code outside its categories.
-    #[error("row {row} has category code {code}, but there are {categories} categories")]
-    Code {
-        /// The row.
-        row: usize,
-        /// Its code.
-        code: i32,
-        /// How many categories there are.
-        categories: usize,
-    },
-    /// A category that is not there.
-    #[error("there is no category `{found}`: there is {known}")]
-    Category {
-        /// What was given.
-        found: String,
-        /// The categories there are.
-        known: String,
-    },
-    /// A category named twice.
-    #[error("category `{found}` is named twice")]
-    Repeated {
-        /// The category.
-        found: String,
-    },
-    /// More categories than codes.
-    #[error("a column has more than {max} different values; categories need fewer")]
-    TooMany {
-        /// The most that are supported.
-        max: i32,
-    },
-    /// Neighbours from another reference.
-    #[error("a neighbour is reference row {row}, but the reference has {rows} rows; use the one that was searched")]
-    Reference {
-        /// The row.
-        row: u64,
-        /// How many rows the reference has.
-        rows: usize,
-    },
-    /// Things handed over together that are of different lengths.
-    #[error("{what} do not fit: found {found}, expected {expected}")]
-    Length {
-        /// What.
-        what: &'static str,
-        /// How many there are.
-        found: usize,
-        /// How many there should be.
-        expected: usize,
-    },
-    /// Percentiles that are none.
-    #[error("percentiles {low} and {high} can't be clipped at: use two numbers from 0 to 100, the smaller first")]
-    Percentiles {
-        /// The lower.
-        low: f64,
-        /// The higher.
-        high: f64,
     },
 }
 

@@ -102,12 +102,7 @@ fn what_is_not_built_is_refused_by_its_name() {
         "--recall 0.99",
         "--strict",
         "--no-refine",
-        "--device gpu",
-        "--device gpu:0",
         "--device gpu:all",
-        "--device radeon",
-        "--device-variant v",
-        "--device-memory 4GiB",
         "--scanpy",
     ];
     let mapping = [
@@ -120,7 +115,6 @@ fn what_is_not_built_is_refused_by_its_name() {
         "--symmetrize",
         "--scanpy",
         "--max-row 5",
-        "--device-memory 4GiB",
     ];
     let cases = search.iter().flat_map(|flag| [format!("map q r -o out {flag}"), format!("search q r -o out {flag}")]);
     let cases = cases
@@ -129,9 +123,11 @@ fn what_is_not_built_is_refused_by_its_name() {
         let flag = line.split_whitespace().find(|word| word.starts_with("--")).expect("a flag");
         let message = refusal(&line);
         assert!(message.contains(flag) && message.contains("not built yet"), "{line}: {message}");
-        assert_eq!(message.lines().count(), 1, "{line}: {message}");
+        // A value that the parser refuses comes with how to get help.
+        let lines = if flag == "--device" { 3 } else { 1 };
+        assert_eq!(message.lines().count(), lines, "{line}: {message}");
     }
-    for line in ["index r -o i", "index r -o i --lists 100 --encoding sq8", "demo --device-memory 1GiB"] {
+    for line in ["index r -o i", "index r -o i --lists 100 --encoding sq8"] {
         assert!(refusal(line).contains("not built yet"), "{line}");
     }
 }
@@ -146,6 +142,9 @@ fn bad_values_say_what_is_wanted() {
         ("search q r -o out --metric euclid", "euclidean"),
         ("search q r -o out --host-memory lots", "8GiB"),
         ("search q r -o out --threads 0", "1 to 1024"),
+        ("search q r -o out --device gpu:first", "atlasknn devices"),
+        ("search q r -o out --device-variant wide", "--device gpu"),
+        ("search q r -o out --device gpu --device-memory lots", "8GiB"),
         ("map q r -o out --presence-percentiles 99,1", "1,99"),
         ("map q r -o out --presence-percentiles 5", "1,99"),
         ("map q r -o out --min-confidence 2", "0 to 1"),
@@ -172,7 +171,7 @@ fn devices_says_what_there_is_in_both_forms() {
     let value: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
     assert_eq!(value["devices"][0]["device"], "cpu");
     assert_eq!(value["backends"]["cpu"]["metrics"].as_array().map(Vec::len), Some(7));
-    assert_eq!(value["backends"]["gpu"]["built"], false);
+    assert_eq!(value["backends"]["gpu"], value["backends"]["cpu"]);
     let page = text(&typed("devices").stdout);
     assert!(page.contains("euclidean") && page.contains("not built yet"), "{page}");
 }
@@ -196,6 +195,8 @@ fn a_reader_that_goes_away_is_no_error() {
     for words in [vec!["devices"], vec!["map", "--help"], vec![]] {
         let mut command = std::process::Command::new(assert_cmd::cargo::cargo_bin!("atlasknn"));
         let stdout = Stdio::from(writer.try_clone().expect("a pipe"));
+        // Without a session, a layer of Mesa tells that there is none when adapters are listed.
+        command.env("XDG_RUNTIME_DIR", std::env::temp_dir());
         let output = command.args(&words).stdout(stdout).stderr(Stdio::piped()).output().expect("the command starts");
         assert!(output.status.success() && output.stderr.is_empty(), "{words:?}: {}", text(&output.stderr));
     }

@@ -3,12 +3,12 @@
 use std::path::Path;
 
 use super::args::{EvaluateArgs, MapArgs, SearchArgs, Sides, TransferArgs};
-use super::flags::{Mapping, Run, What, Within};
+use super::flags::{Device, Mapping, Run, What, Within};
 use super::unbuilt;
 use super::values::{Kernel, NamesChoice};
 use crate::job::request::{
-    EvaluateRequest, MapRequest, MappingRequest, Names, PresenceRequest, RunOptions, SearchRequest, TransferRequest,
-    Within as Limits,
+    DeviceRequest, EvaluateRequest, MapRequest, MappingRequest, Names, PresenceRequest, RunOptions, SearchRequest,
+    TransferRequest, Within as Limits,
 };
 use crate::store::folder::real_path;
 use crate::weights::WeightKernel;
@@ -28,13 +28,15 @@ fn built(unbuilt: Option<String>) -> Result<(), Usage> {
 /// What `search` asks for.
 pub fn search(args: &SearchArgs) -> Result<SearchRequest, Usage> {
     built(unbuilt::search(args))?;
-    search_request(&args.sides, &args.what, &args.within, &args.run)
+    let device = device(&args.how.device, &args.within)?;
+    search_request(&args.sides, &args.what, device, &args.within, &args.run)
 }
 
 /// What `map` asks for.
 pub fn map(args: &MapArgs) -> Result<MapRequest, Usage> {
     built(unbuilt::map(args))?;
-    let search = search_request(&args.sides, &args.what, &args.within, &args.run)?;
+    let device = device(&args.how.device, &args.within)?;
+    let search = search_request(&args.sides, &args.what, device, &args.within, &args.run)?;
     if search.reference.is_some() && (args.mapping.self_edges || args.mapping.no_self_edges) {
         let flag = if args.mapping.self_edges { "--self-edges" } else { "--no-self-edges" };
         return refuse(format!(
@@ -78,7 +80,24 @@ pub fn limits(args: &Within) -> Limits {
     Limits { host_memory: args.host_memory, threads: args.threads.map(std::num::NonZeroUsize::get) }
 }
 
-fn search_request(sides: &Sides, what: &What, within: &Within, args: &Run) -> Result<SearchRequest, Usage> {
+/// What computes. The value of `--device` was read when it was parsed.
+fn device(args: &Device, within: &Within) -> Result<DeviceRequest, Usage> {
+    let choice = args.device.clone();
+    if args.device_variant.is_some() && !choice.is_gpu() {
+        return refuse(
+            "--device-variant is about the programs of a GPU: name one with --device, for example --device gpu",
+        );
+    }
+    Ok(DeviceRequest { choice, variant: args.device_variant.clone(), memory: within.device_memory })
+}
+
+fn search_request(
+    sides: &Sides,
+    what: &What,
+    device: DeviceRequest,
+    within: &Within,
+    args: &Run,
+) -> Result<SearchRequest, Usage> {
     if sides.reference.is_none() && what.reference_rep.is_some() {
         return refuse(
             "--reference-rep needs a REFERENCE: in self-mapping both sides are the query, and --rep names its rows",
@@ -98,6 +117,7 @@ fn search_request(sides: &Sides, what: &What, within: &Within, args: &Run) -> Re
         metric: what.metric,
         exclude_group: what.exclude_group.clone(),
         compat: what.compat.is_some(),
+        device,
         within: limits(within),
         run: run(args),
     })

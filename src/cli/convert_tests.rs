@@ -4,6 +4,7 @@ use clap::Parser;
 
 use super::super::args::{Cli, Command};
 use super::*;
+use crate::job::request::DeviceChoice;
 use crate::metric::Metric;
 use crate::units::{ByteCount, K};
 
@@ -39,6 +40,7 @@ fn a_map_command_without_flags_asks_for_the_documented_defaults() {
             metric: Metric::Euclidean,
             exclude_group: None,
             compat: false,
+            device: DeviceRequest::default(),
             within: Limits::default(),
             run: RunOptions::default(),
         }
@@ -66,6 +68,29 @@ fn each_search_flag_reaches_its_place() {
     let request = mapped("r.zarr -o out.zarr --reference-rep X_scvi --overwrite --names all").search;
     assert_eq!(request.reference_rep.as_deref(), Some("X_scvi"));
     assert_eq!(run(&request.run), (false, true, false, Names::All, 0, 120));
+}
+
+#[test]
+fn each_device_flag_reaches_its_place() {
+    let variant = Some("wide".to_owned());
+    for (flags, wanted) in [
+        ("--device cpu", DeviceRequest { choice: DeviceChoice::Cpu, ..DeviceRequest::default() }),
+        ("--device gpu:1", DeviceRequest { choice: DeviceChoice::Number(1), ..DeviceRequest::default() }),
+        (
+            "--device H200 --device-variant wide --device-memory 4GiB",
+            DeviceRequest {
+                choice: DeviceChoice::Named("H200".to_owned()),
+                variant,
+                memory: Some(ByteCount::mib(4096)),
+            },
+        ),
+    ] {
+        assert_eq!(mapped(&format!("-o out {flags}")).search.device, wanted, "{flags}");
+    }
+    for device in ["auto", "cpu"] {
+        let message = map_of(&format!("-o out --device {device} --device-variant wide")).expect_err(device);
+        assert!(message.contains("--device gpu"), "{message}");
+    }
 }
 
 #[test]

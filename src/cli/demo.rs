@@ -8,11 +8,10 @@ use super::args::DemoArgs;
 use super::console::{Failure, print};
 use super::flags::Talk;
 use super::text::shell_word;
-use super::unbuilt;
 use super::{convert, evaluate, run, show};
 use crate::job;
 use crate::job::request::{
-    EvaluateRequest, MapRequest, MappingRequest, PresenceRequest, RunOptions, SearchRequest, Within,
+    DeviceRequest, EvaluateRequest, MapRequest, MappingRequest, PresenceRequest, RunOptions, SearchRequest, Within,
 };
 use crate::metric::Metric;
 use crate::store::unpack::unpack;
@@ -45,9 +44,6 @@ impl Places {
 
 /// Runs the demo.
 pub fn run(args: &DemoArgs) -> Result<(), Failure> {
-    if let Some(sentence) = unbuilt::limits(&args.within) {
-        return Err(Failure::Usage(sentence));
-    }
     extract(&args.out)?;
     let places = Places::of(&args.out);
     let request = map_request(&places, convert::limits(&args.within))?;
@@ -99,6 +95,7 @@ fn map_request(places: &Places, within: Within) -> Result<MapRequest, Failure> {
         metric: Metric::Euclidean,
         exclude_group: None,
         compat: false,
+        device: DeviceRequest::default(),
         within,
         run: RunOptions { overwrite: true, ..RunOptions::default() },
     };

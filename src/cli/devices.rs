@@ -4,6 +4,8 @@ use serde_json::{Value, json};
 use sysinfo::{CpuRefreshKind, MemoryRefreshKind, System};
 
 use super::text;
+pub use crate::engine::gpu::adapters;
+use crate::engine::gpu::{Adapter, AdapterKind, DEFAULT_MEMORY, Variant};
 use crate::metric::Metric;
 use crate::units::ByteCount;
 
@@ -68,29 +70,52 @@ fn features() -> Vec<&'static str> {
 const NOT_BUILT: &str = "not built yet";
 
 /// For a program.
-pub fn json(cpu: &Processor) -> Value {
+pub fn json(cpu: &Processor, adapters: &[Adapter]) -> Value {
+    let processor = json!({
+        "device": "cpu",
+        "adapter": cpu.name,
+        "cores": cpu.cores,
+        "threads": cpu.threads,
+        "features": cpu.features,
+        "memory_bytes": cpu.memory.0,
+        "available_memory_bytes": cpu.available.0,
+    });
+    let gpus = adapters.iter().enumerate().map(|(n, adapter)| {
+        json!({
+            "device": format!("gpu:{n}"),
+            "adapter": adapter.name,
+            "backend": adapter.backend,
+            "type": kind(adapter.kind),
+            "driver": adapter.driver,
+            "buffer_bytes_max": adapter.buffer_bytes_max,
+            "binding_bytes_max": adapter.binding_bytes_max,
+            "workgroup_bytes": adapter.workgroup_bytes,
+            "workgroup_invocations": adapter.workgroup_invocations,
+            "features": adapter.features,
+            "variants": Variant::of(adapter).iter().map(|variant| variant.name).collect::<Vec<_>>(),
+        })
+    });
+    let backend = || json!({ "built": true, "methods": ["exact"], "metrics": Metric::ALL.map(Metric::name) });
     json!({
-        "devices": [{
-            "device": "cpu",
-            "adapter": cpu.name,
-            "cores": cpu.cores,
-            "threads": cpu.threads,
-            "features": cpu.features,
-            "memory_bytes": cpu.memory.0,
-            "available_memory_bytes": cpu.available.0,
-        }],
-        "backends": {
-            "cpu": { "built": true, "methods": ["exact"], "metrics": Metric::ALL.map(Metric::name) },
-            "gpu": { "built": false, "methods": [], "metrics": [] },
-        },
+        "devices": std::iter::once(processor).chain(gpus).collect::<Vec<_>>(),
+        "backends": { "cpu": backend(), "gpu": backend() },
     })
 }
 
+fn kind(kind: AdapterKind) -> &'static str {
+    match kind {
+        AdapterKind::Discrete => "discrete",
+        AdapterKind::Integrated => "integrated",
+        AdapterKind::Virtual => "virtual",
+        AdapterKind::Other => "other",
+        AdapterKind::Software => "software",
+    }
+}
+
 /// For a person.
-pub fn page(cpu: &Processor) -> String {
+pub fn page(cpu: &Processor, adapters: &[Adapter]) -> String {
     let cores = cpu.cores.map_or_else(String::new, |n| format!("{n} cores, "));
     let features = if cpu.features.is_empty() { "none known".to_owned() } else { cpu.features.join(", ") };
-    let row = |cells: &[&str]| cells.iter().map(|&c| c.to_owned()).collect::<Vec<_>>();
     let machine = [
         row(&["processor", &cpu.name]),
         row(&["", &format!("{cores}{} threads", cpu.threads)]),
@@ -98,13 +123,41 @@ pub fn page(cpu: &Processor) -> String {
         row(&["memory", &format!("{}, {} of it free now", cpu.memory, cpu.available)]),
         row(&["used by default", &format!("{} (--host-memory)", ByteCount(cpu.memory.0 / 4))]),
     ];
-    let mut backends: Vec<Vec<String>> = Metric::ALL.map(|m| row(&[m.name(), "exact", NOT_BUILT])).to_vec();
+    let mut backends: Vec<Vec<String>> = Metric::ALL.map(|m| row(&[m.name(), "exact", "exact"])).to_vec();
     backends.push(row(&["ivf, hnsw", NOT_BUILT, NOT_BUILT]));
     format!(
-        "This machine\n{}\nWhat can be searched on what (--device, --metric, --method)\n{}",
+        "This machine\n{}\n{}\nWhat can be searched on what (--device, --metric, --method)\n{}",
         text::table(&[], &machine, &[]),
+        gpus(adapters),
         text::table(&["", "cpu", "gpu"], &backends, &[])
     )
+}
+
+fn row(cells: &[&str]) -> Vec<String> {
+    cells.iter().map(|&c| c.to_owned()).collect()
+}
+
+fn gpus(adapters: &[Adapter]) -> String {
+    if adapters.is_empty() {
+        return "Adapters (--device)\n  none: no Vulkan, Metal or DX12 driver was found\n".to_owned();
+    }
+    let mut rows = Vec::new();
+    for (n, adapter) in adapters.iter().enumerate() {
+        let software = if adapter.is_software() { "; used only where it is asked for by number or name" } else { "" };
+        let (buffer, binding) = (ByteCount(adapter.buffer_bytes_max), ByteCount(adapter.binding_bytes_max));
+        let workgroup = ByteCount(adapter.workgroup_bytes);
+        let optional = if adapter.features.is_empty() { "none".to_owned() } else { adapter.features.join(", ") };
+        rows.push(row(&[&format!("gpu:{n}"), &adapter.name]));
+        rows.push(row(&["", &format!("{}, {}, {}{software}", adapter.backend, adapter.driver, kind(adapter.kind))]));
+        rows.push(row(&["", &format!("buffers up to {buffer}, {binding} of one in a program")]));
+        let invocations = adapter.workgroup_invocations;
+        rows.push(row(&["", &format!("workgroups of up to {invocations} invocations and {workgroup}")]));
+        rows.push(row(&["", &format!("optional features: {optional}")]));
+        let variants = Variant::of(adapter);
+        rows.extend(variants.iter().map(|v| row(&["", &format!("variant {}: {}", v.name, v.about)])));
+    }
+    let memory = format!("  used by default: {DEFAULT_MEMORY} of an adapter's memory (--device-memory)\n");
+    format!("Adapters (--device, --device-variant)\n{}{memory}", text::table(&[], &rows, &[]))
 }
 
 #[cfg(test)]
@@ -115,15 +168,28 @@ mod tests {
     fn this_machine_has_a_name_threads_and_memory() {
         let cpu = processor();
         assert!(!cpu.name.is_empty() && cpu.threads > 0 && cpu.memory.0 > 0, "{cpu:?}");
-        assert_eq!(json(&cpu)["devices"][0]["threads"], cpu.threads);
+        assert_eq!(json(&cpu, &[])["devices"][0]["threads"], cpu.threads);
     }
 
     #[test]
-    fn the_table_has_all_metrics_and_says_what_is_not_built() {
-        let page = page(&processor());
+    fn the_table_has_all_metrics_on_both_and_says_what_is_not_built() {
+        let page = page(&processor(), &[]);
         for metric in Metric::ALL {
             let line = page.lines().find(|l| l.trim_start().starts_with(metric.name())).unwrap_or_default();
-            assert!(line.contains("exact") && line.ends_with(NOT_BUILT), "{metric}: {page}");
+            assert_eq!(line.matches("exact").count(), 2, "{metric}: {page}");
         }
+        assert!(page.contains("ivf, hnsw") && page.contains(NOT_BUILT), "{page}");
+    }
+
+    #[test]
+    fn adapters_are_listed_by_the_words_that_choose_them() {
+        let found = adapters();
+        let (page, json) = (page(&processor(), &found), json(&processor(), &found));
+        for (n, adapter) in found.iter().enumerate() {
+            assert!(page.contains(&format!("gpu:{n}")) && page.contains(&adapter.name), "{page}");
+            assert!(page.contains("variant portable"), "{page}");
+            assert_eq!(json["devices"][n + 1]["device"], format!("gpu:{n}"));
+        }
+        assert!(gpus(&[]).contains("no Vulkan, Metal or DX12 driver"));
     }
 }

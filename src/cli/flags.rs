@@ -9,6 +9,7 @@ use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 use super::values::{self, Compat, Kernel, Method, NamesChoice};
+use crate::job::request::DeviceChoice;
 use crate::metric::Metric;
 use crate::units::{ByteCount, K};
 
@@ -70,10 +71,11 @@ pub struct How {
 /// What computes.
 #[derive(Args, Clone, Debug)]
 pub struct Device {
-    /// What computes: auto or cpu; gpu, gpu:N, gpu:all and adapter names are not built yet, so auto is cpu today
-    #[arg(long, value_name = "DEVICE", default_value = "auto")]
-    pub device: String,
-    /// Use this variant of the GPU programs (not built yet)
+    /// What computes: auto (a GPU where there is one and the search is long enough for it), cpu, gpu (the first one),
+    /// gpu:N (as atlasknn devices numbers them), or a part of an adapter's name; gpu:all is not built yet
+    #[arg(long, value_name = "DEVICE", default_value = "auto", value_parser = values::device)]
+    pub device: DeviceChoice,
+    /// Use this variant of the GPU programs, as atlasknn devices lists them [default: the adapter's best]
     #[arg(long, value_name = "NAME")]
     pub device_variant: Option<String>,
 }
@@ -161,7 +163,7 @@ pub struct Within {
     /// Use at most this much memory, for example 512MiB or 8GiB [default: a quarter of the machine's]
     #[arg(long, value_name = "SIZE")]
     pub host_memory: Option<ByteCount>,
-    /// Use at most this much memory of the GPU (not built yet)
+    /// Use at most this much memory of the GPU, for example 4GiB [default: 2GiB]
     #[arg(long, value_name = "SIZE")]
     pub device_memory: Option<ByteCount>,
     /// Use this many threads [default: one per core]
@@ -179,7 +181,7 @@ pub struct Run {
     /// Continue an interrupted run; finished work is kept
     #[arg(long, conflicts_with = "overwrite")]
     pub resume: bool,
-    /// With --resume: continue although another processor or GPU began it
+    /// With --resume: continue although the CPU, another GPU or another driver began it
     #[arg(long)]
     pub allow_mixed: bool,
     /// Replace OUT if it exists

@@ -134,7 +134,8 @@ Examples:
     atlasknn info query.zarr --json";
 
 pub const DEVICES: &str = "\
-Shows the processor and the memory of this machine, and what each of the ways to compute can do today.";
+Shows the processor and the memory of this machine, its adapters (GPUs, and programs that stand in for one) with what \
+--device and --device-variant take, and what each of the ways to compute can do today.";
 
 pub const DEVICES_EXAMPLES: &str = "\
 Examples:

@@ -26,8 +26,9 @@ pub fn command(command: &Command) -> Result<(), Failure> {
         Command::Evaluate(args) => evaluate(args),
         Command::Info(args) => info(args),
         Command::Devices(args) => {
-            let cpu = devices::processor();
-            print(&if args.print.json { show::line(&devices::json(&cpu)) } else { devices::page(&cpu) })
+            let (cpu, adapters) = (devices::processor(), devices::adapters());
+            let json = args.print.json;
+            print(&if json { show::line(&devices::json(&cpu, &adapters)) } else { devices::page(&cpu, &adapters) })
         }
         Command::Verify(args) => verify(args),
     }

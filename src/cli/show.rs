@@ -161,19 +161,21 @@ pub fn plan(plan: &PlanReport) -> String {
     let mut page = "Plan\n".to_owned();
     let lines: Vec<_> = plan.lines.iter().map(|(what, value)| vec![what.clone(), value.clone()]).collect();
     page.push_str(&text::table(&[], &lines, &[]));
-    let _ = writeln!(page, "\nMemory, of the {} allowed", plan.budget);
-    let used: u64 = plan.memory.iter().map(|(_, bytes)| bytes).sum();
-    let share = |bytes: u64| {
-        if plan.budget.0 == 0 { String::new() } else { text::percent(bytes as f64 / plan.budget.0 as f64) }
-    };
-    let mut rows: Vec<_> = plan
-        .memory
-        .iter()
-        .map(|(what, bytes)| vec![what.clone(), ByteCount(*bytes).to_string(), share(*bytes)])
-        .collect();
-    rows.push(vec!["together".to_owned(), ByteCount(used).to_string(), share(used)]);
-    page.push_str(&text::table(&[], &rows, &[1, 2]));
+    page.push_str(&memory("Memory", &plan.memory, plan.budget));
+    if let Some((lines, budget)) = &plan.device {
+        page.push_str(&memory("Device memory", lines, *budget));
+    }
     page
+}
+
+/// What is held, and which share of the budget that is.
+fn memory(title: &str, lines: &[(String, u64)], budget: ByteCount) -> String {
+    let used: u64 = lines.iter().map(|(_, bytes)| bytes).sum();
+    let share = |bytes: u64| if budget.0 == 0 { String::new() } else { text::percent(bytes as f64 / budget.0 as f64) };
+    let row = |what: &str, bytes: u64| vec![what.to_owned(), ByteCount(bytes).to_string(), share(bytes)];
+    let mut rows: Vec<_> = lines.iter().map(|(what, bytes)| row(what, *bytes)).collect();
+    rows.push(row("together", used));
+    format!("\n{title}, of the {budget} allowed\n{}", text::table(&[], &rows, &[1, 2]))
 }
 
 /// A check of an output, under names of its own.

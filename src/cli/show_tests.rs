@@ -119,6 +119,7 @@ fn a_plan_lists_its_memory_and_the_sum() {
         lines: vec![("query".to_owned(), "2,000,000 cells".to_owned()), ("time".to_owned(), "about 20 s".to_owned())],
         memory: vec![("query blocks".to_owned(), 100 << 20), ("references".to_owned(), 156 << 20)],
         budget: ByteCount::mib(512),
+        device: Some((vec![("queries".to_owned(), 1 << 30)], ByteCount::mib(2048))),
         json: Value::Null,
     };
     let wanted = "\
@@ -130,6 +131,10 @@ Memory, of the 512.0 MiB allowed
   query blocks  100.0 MiB  19.5 %
   references    156.0 MiB  30.5 %
   together      256.0 MiB  50.0 %
+
+Device memory, of the 2.0 GiB allowed
+  queries   1.0 GiB  50.0 %
+  together  1.0 GiB  50.0 %
 ";
     assert_eq!(plan(&report), wanted);
 }

@@ -1,7 +1,7 @@
 //! Choices the parser knows and nothing carries out yet: each is refused with one sentence that names it.
 
 use super::args::{IndexArgs, MapArgs, SearchArgs, TransferArgs};
-use super::flags::{Device, How, Mapping, Scanpy, Within};
+use super::flags::{How, Mapping, Scanpy};
 use super::values::{Kernel, Method};
 
 /// Whether a choice was made, and what to say about it.
@@ -13,25 +13,20 @@ fn said(made: bool, sentence: &str) -> Choice {
 
 /// What of a `map` is not built yet.
 pub fn map(args: &MapArgs) -> Option<String> {
-    let groups = [how(&args.how), mapping(&args.mapping), scanpy(args.scanpy), within(&args.within)];
+    let groups = [how(&args.how), mapping(&args.mapping), scanpy(args.scanpy)];
     first(groups.into_iter().flatten())
 }
 
 /// What of a `search` is not built yet.
 pub fn search(args: &SearchArgs) -> Option<String> {
-    let groups = [how(&args.how), scanpy(args.scanpy), within(&args.within)];
+    let groups = [how(&args.how), scanpy(args.scanpy)];
     first(groups.into_iter().flatten())
 }
 
 /// What of a `transfer` is not built yet.
 pub fn transfer(args: &TransferArgs) -> Option<String> {
-    let groups = [mapping(&args.mapping), scanpy(args.scanpy), within(&args.within)];
+    let groups = [mapping(&args.mapping), scanpy(args.scanpy)];
     first(groups.into_iter().flatten())
-}
-
-/// What of the memory and threads asked for is not built yet.
-pub fn limits(args: &Within) -> Option<String> {
-    first(within(args).into_iter())
 }
 
 /// `index`: all of it.
@@ -53,7 +48,7 @@ fn how(args: &How) -> Vec<Choice> {
             format!("--method {name} is not built yet: use --method exact, which finds the true neighbours"),
         )
     };
-    let mut choices = vec![
+    vec![
         method(Method::Ivf, "ivf"),
         method(Method::Hnsw, "hnsw"),
         said(args.index.is_some(), "--index is not built yet: name the reference itself, the search is exact"),
@@ -64,26 +59,6 @@ fn how(args: &How) -> Vec<Choice> {
         said(args.recall.is_some(), "--recall is not built yet: the search is exact today, so its recall is 1"),
         said(args.strict, "--strict is not built yet: it belongs to --recall, and the search is exact today"),
         said(args.no_refine, "--no-refine is not built yet: it belongs to a compressed index, and there is none today"),
-    ];
-    choices.extend(device(&args.device));
-    choices
-}
-
-fn device(args: &Device) -> Vec<Choice> {
-    let device = args.device.as_str();
-    let built = matches!(device, "auto" | "cpu");
-    let gpu = device == "gpu" || device.starts_with("gpu:");
-    let sentence = if gpu {
-        format!("--device {device} is not built yet: use --device cpu")
-    } else {
-        format!("--device {device}: choosing a GPU by its name is not built yet; use --device cpu")
-    };
-    vec![
-        (!built, sentence),
-        said(
-            args.device_variant.is_some(),
-            "--device-variant is not built yet: it belongs to GPUs, and only the CPU computes today",
-        ),
     ]
 }
 
@@ -110,9 +85,4 @@ fn mapping(args: &Mapping) -> Vec<Choice> {
 fn scanpy(args: Scanpy) -> Vec<Choice> {
     let sentence = "--scanpy is not built yet: the neighbours are in obsm/knn_indices and obsm/knn_distances of OUT";
     vec![said(args.scanpy, sentence)]
-}
-
-fn within(args: &Within) -> Vec<Choice> {
-    let sentence = "--device-memory is not built yet: only the CPU computes today, and --host-memory is its limit";
-    vec![said(args.device_memory.is_some(), sentence)]
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 
+use crate::job::request::DeviceChoice;
 use crate::metric::Metric;
 use crate::units::K;
 
@@ -86,6 +87,24 @@ pub struct Truth {
 pub fn k(text: &str) -> Result<K, String> {
     let number: u32 = text.parse().map_err(|_| format!("write a whole number from 1 to {}", K::MAX))?;
     K::new(number).map_err(|e| e.to_string())
+}
+
+/// `--device`. Whether there is such an adapter shows later.
+pub fn device(text: &str) -> Result<DeviceChoice, String> {
+    match (text, text.strip_prefix("gpu:")) {
+        ("", _) => Err("write auto, cpu, gpu, gpu:0, or a part of an adapter's name".to_owned()),
+        ("auto", _) => Ok(DeviceChoice::Auto),
+        ("cpu", _) => Ok(DeviceChoice::Cpu),
+        ("gpu", _) => Ok(DeviceChoice::Gpu),
+        (_, Some("all")) => Err("several GPUs at once are not built yet: choose one of those that `atlasknn devices` \
+                                 lists, for example gpu:0"
+            .to_owned()),
+        (_, Some(number)) => number
+            .parse()
+            .map(DeviceChoice::Number)
+            .map_err(|_| "write gpu:0, gpu:1, ...: `atlasknn devices` lists the numbers there are".to_owned()),
+        _ => Ok(DeviceChoice::Named(text.to_owned())),
+    }
 }
 
 /// A number of threads. The limit is there for typing errors: far more threads than cores take minutes to do nothing.
@@ -170,7 +189,10 @@ mod tests {
 
     #[test]
     fn values_out_of_range_say_what_is_wanted() {
-        let cases: [(&str, Result<(), String>); 12] = [
+        let cases: [(&str, Result<(), String>); 15] = [
+            ("gpu:0", device("").map(drop)),
+            ("not built yet", device("gpu:all").map(drop)),
+            ("atlasknn devices", device("gpu:x").map(drop)),
             ("1 to 256", k("0").map(drop)),
             ("1 to 256", k("257").map(drop)),
             ("1 to 256", k("many").map(drop)),
@@ -187,6 +209,20 @@ mod tests {
         for (wanted, got) in cases {
             let message = got.expect_err(wanted);
             assert!(message.contains(wanted), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_device_is_a_kind_a_number_or_a_part_of_a_name() {
+        for (text, choice) in [
+            ("auto", DeviceChoice::Auto),
+            ("cpu", DeviceChoice::Cpu),
+            ("gpu", DeviceChoice::Gpu),
+            ("gpu:12", DeviceChoice::Number(12)),
+            ("Radeon RX", DeviceChoice::Named("Radeon RX".to_owned())),
+            ("gpu2000", DeviceChoice::Named("gpu2000".to_owned())),
+        ] {
+            assert_eq!(device(text), Ok(choice), "{text}");
         }
     }
 

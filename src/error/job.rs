@@ -42,6 +42,19 @@ pub enum JobError {
         /// What differs.
         differs: String,
     },
+    /// `--resume` with an engine that need not find the same bytes as the one before.
+    #[error(
+        "{} was begun on {earlier}, and this run would go on with {now}, which may order neighbours at nearly equal \
+         distances in another way; use the same --device, or mix both with --allow-mixed", path.display()
+    )]
+    OtherEngine {
+        /// The output.
+        path: PathBuf,
+        /// What computed what is there.
+        earlier: String,
+        /// What would go on.
+        now: String,
+    },
     /// Somebody else is writing.
     #[error("{} is being written by another process; wait for it, or stop it first", path.display())]
     Locked {

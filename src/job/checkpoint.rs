@@ -6,7 +6,7 @@ use std::io::{self, Write};
 
 use serde::{Deserialize, Serialize};
 
-use super::manifest::FORMAT;
+use super::manifest::{EngineRecord, FORMAT};
 use crate::error::{Error, StoreError};
 use crate::schedule::search::Checkpoint;
 use crate::topk::TopK;
@@ -16,8 +16,8 @@ use crate::units::K;
 const PIECE: usize = 8192;
 /// Bytes of the checksum.
 const CRC_BYTES: usize = 4;
-/// More than a header takes.
-const HEADER_BYTES_MAX: u64 = 1024;
+/// More than a header takes, the names of a few engines included.
+const HEADER_BYTES_MAX: u64 = 16 << 10;
 
 /// The most bytes of a checkpoint of this many rows.
 #[must_use]
@@ -25,17 +25,18 @@ pub fn bytes_max(rows: u64, k: K) -> u64 {
     rows.saturating_mul(k.get() as u64 * 12).saturating_add(HEADER_BYTES_MAX)
 }
 
-/// Writes a checkpoint.
+/// Writes a checkpoint and what computed it.
 ///
 /// # Errors
 /// Those of `to`.
-pub fn write(checkpoint: &Checkpoint, to: &mut dyn Write) -> io::Result<()> {
+pub fn write(checkpoint: &Checkpoint, engines: &[EngineRecord], to: &mut dyn Write) -> io::Result<()> {
     let header = Header {
         format: FORMAT,
         rows: (checkpoint.rows.start, checkpoint.rows.end),
         complete_to: checkpoint.complete_to,
         references_done: checkpoint.references_done,
         k: u32::try_from(checkpoint.top.k()).unwrap_or(K::MAX),
+        engines: engines.to_vec(),
     };
     let mut crc = 0;
     let mut piece = serde_json::to_vec(&header)?;
@@ -58,11 +59,11 @@ pub fn write(checkpoint: &Checkpoint, to: &mut dyn Write) -> io::Result<()> {
     to.write_all(&crc.to_le_bytes())
 }
 
-/// The checkpoint in these bytes.
+/// The checkpoint in these bytes, and what computed it.
 ///
 /// # Errors
 /// [`StoreError::Damaged`] when they are not what was written.
-pub fn decode(bytes: &[u8]) -> Result<Checkpoint, Error> {
+pub fn decode(bytes: &[u8]) -> Result<(Checkpoint, Vec<EngineRecord>), Error> {
     let (bytes, crc) = bytes.split_last_chunk::<CRC_BYTES>().ok_or_else(|| damaged("it is too short"))?;
     if crc32c::crc32c(bytes) != u32::from_le_bytes(*crc) {
         return Err(damaged("its checksum is wrong"));
@@ -84,7 +85,7 @@ pub fn decode(bytes: &[u8]) -> Result<Checkpoint, Error> {
         return Err(damaged("its rows"));
     }
     let (rows, complete_to) = (header.rows.0..header.rows.1, header.complete_to);
-    Ok(Checkpoint { rows, complete_to, references_done: header.references_done, top })
+    Ok((Checkpoint { rows, complete_to, references_done: header.references_done, top }, header.engines))
 }
 
 #[derive(Serialize, Deserialize)]
@@ -94,6 +95,8 @@ struct Header {
     complete_to: u64,
     references_done: u64,
     k: u32,
+    #[serde(default)]
+    engines: Vec<EngineRecord>,
 }
 
 fn damaged(why: &str) -> Error {
@@ -110,9 +113,14 @@ mod tests {
         Checkpoint { rows: 10..13, complete_to: 11, references_done: 99, top }
     }
 
+    fn engines() -> Vec<EngineRecord> {
+        let [device, adapter, driver, variant] = ["gpu", "A card", "vulkan 1.2", "wide"].map(str::to_owned);
+        vec![EngineRecord { device, adapter, driver, variant }]
+    }
+
     fn encode(checkpoint: &Checkpoint) -> Vec<u8> {
         let mut bytes = Vec::new();
-        write(checkpoint, &mut bytes).unwrap();
+        write(checkpoint, &engines(), &mut bytes).unwrap();
         bytes
     }
 
@@ -129,7 +137,7 @@ mod tests {
             let rows = checkpoint.rows.end - checkpoint.rows.start;
             let k = K::new(u32::try_from(checkpoint.top.k()).unwrap()).unwrap();
             assert!(bytes.len() as u64 <= bytes_max(rows, k));
-            assert_eq!(decode(&bytes).unwrap(), checkpoint);
+            assert_eq!(decode(&bytes).unwrap(), (checkpoint, engines()));
         }
     }
 

@@ -135,15 +135,58 @@ pub struct Marker {
     pub own_row_first: Option<bool>,
     /// Of a searched unit: the sum of its k-th distances, of the rows that have k neighbours, and how many those are.
     pub kth: Option<(f64, u64)>,
-    /// What computed it.
-    pub engine: String,
+    /// Of a searched unit: what computed it; several where a run went on with another engine in its middle.
+    #[serde(default)]
+    pub engines: Vec<EngineRecord>,
+}
+
+/// What computed something.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EngineRecord {
+    /// cpu or gpu.
+    pub device: String,
+    /// The processor's or adapter's name.
+    pub adapter: String,
+    /// Backend and driver of an adapter; nothing for a processor.
+    pub driver: String,
+    /// Instruction set, or variant of the GPU programs.
+    pub variant: String,
+}
+
+impl EngineRecord {
+    /// Whether both find the same bytes: any two processors do, and one adapter with one driver, whatever the variant.
+    #[must_use]
+    pub fn finds_the_same_as(&self, other: &Self) -> bool {
+        self.device == other.device
+            && (self.device == "cpu" || (&self.adapter, &self.driver) == (&other.adapter, &other.driver))
+    }
+
+    /// For a sentence: `the CPU`, `NVIDIA H200 (vulkan 570.1)`.
+    #[must_use]
+    pub fn in_words(&self) -> String {
+        if self.device == "cpu" { "the CPU".to_owned() } else { format!("{} ({})", self.adapter, self.driver) }
+    }
+
+    /// cpu or gpu.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        if self.device == "gpu" { "gpu" } else { "cpu" }
+    }
+}
+
+/// The records of both, each once.
+#[must_use]
+pub fn both(a: &[EngineRecord], b: &[EngineRecord]) -> Vec<EngineRecord> {
+    let mut all = a.to_vec();
+    all.extend(b.iter().filter(|record| !a.contains(record)).cloned());
+    all
 }
 
 impl Marker {
     /// A marker without files.
     #[must_use]
     pub fn empty() -> Self {
-        Self { unit: 0, files: Vec::new(), statistics: None, own_row_first: None, kth: None, engine: "cpu".to_owned() }
+        Self { unit: 0, files: Vec::new(), statistics: None, own_row_first: None, kth: None, engines: Vec::new() }
     }
 }
 
@@ -151,6 +194,31 @@ impl Marker {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    fn record(device: &str, adapter: &str, driver: &str, variant: &str) -> EngineRecord {
+        let [device, adapter, driver, variant] = [device, adapter, driver, variant].map(str::to_owned);
+        EngineRecord { device, adapter, driver, variant }
+    }
+
+    #[test]
+    fn processors_find_the_same_and_adapters_only_with_one_driver() {
+        let card = record("gpu", "A card", "vulkan 1.2", "wide");
+        for (other, same) in [
+            (record("gpu", "A card", "vulkan 1.2", "portable"), true),
+            (record("gpu", "A card", "vulkan 1.3", "wide"), false),
+            (record("gpu", "Another", "vulkan 1.2", "wide"), false),
+            (record("cpu", "A card", "vulkan 1.2", "wide"), false),
+        ] {
+            assert_eq!(card.finds_the_same_as(&other), same, "{other:?}");
+        }
+        assert!(record("cpu", "one", "", "avx2").finds_the_same_as(&record("cpu", "two", "", "avx512")));
+    }
+
+    #[test]
+    fn a_marker_from_before_engines_were_recorded_is_still_read() {
+        let text = json!({"unit": 3, "files": [], "statistics": null, "own_row_first": null, "kth": null});
+        assert_eq!(serde_json::from_value::<Marker>(text).unwrap(), Marker { unit: 3, ..Marker::empty() });
+    }
 
     #[test]
     fn statistics_survive_json_bit_for_bit() {

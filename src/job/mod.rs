@@ -5,6 +5,7 @@
 
 mod checkpoint;
 mod columns;
+mod engine;
 mod evaluate;
 mod finish;
 mod groups;
@@ -20,12 +21,14 @@ mod report;
 pub mod request;
 mod run;
 mod search;
+mod sink;
 mod stages;
 mod transfer;
 mod verify;
 mod wanted;
 mod warnings;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
@@ -36,7 +39,7 @@ use crate::schedule::progress::{Observer, Silent, Stop};
 use crate::store::folder::real_path;
 use crate::units::ByteCount;
 use finish::Axes;
-use manifest::{FORMAT, Manifest};
+use manifest::{EngineRecord, FORMAT, Manifest};
 use output::Output;
 use report::Subject;
 use request::{MapRequest, MappingRequest, Outcome, PlanReport, SearchRequest};
@@ -99,6 +102,7 @@ fn subject(planned: &Planned<'_>) -> Subject {
         dim: queries.dim(),
         k: planned.request.k.get(),
         metric: planned.request.metric.name(),
+        engine: planned.opened.record.clone(),
     }
 }
 
@@ -144,7 +148,8 @@ fn job(
     let manifest = manifest(&planned, mapping)?;
     let writes = planned.plan.bytes_written + mapping_plan.as_ref().map_or(0, |(_, plan)| plan.bytes_written);
     let mut output = begin(&request.out, manifest, &request.run, writes, &run)?;
-    let mut outcome = outcome(&output.manifest, &planned.variant, &request.out);
+    let mut outcome = outcome(&output.manifest, &request.out);
+    outcome.name_engine(&planned.opened.record);
     if output.manifest.finished {
         run.observer.note("everything is done already");
         run.fill(&mut outcome);
@@ -152,10 +157,12 @@ fn job(
     }
     let done = planned.run(&output, &run)?;
     (outcome.k, outcome.pairs, outcome.units) = (done.k.get() as u64, done.pairs, done.units);
+    outcome.name_engine(&planned.opened.record);
     let sides = sides(&planned);
     names::write_axis(&output, &run, "var", sides.reference_rows, sides.reference_names)?;
     let mut axes = Axes::default();
     let mut uns = planned.kth_distances(&output)?;
+    uns.extend(planned.lost.as_ref().map(|lost| ("device_lost".to_owned(), json!(lost))));
     if let Some(rounding) = planned.inputs.rounding {
         let share = uns["mean_kth_distance"].as_f64().map_or_else(String::new, |mean| {
             format!(", {:.1e} of the mean distance of the k-th neighbour", rounding / mean)
@@ -228,7 +235,7 @@ fn begin(
 }
 
 /// What is known of a run of this manifest before it begins.
-fn outcome(manifest: &Manifest, variant: &str, out: &Path) -> Outcome {
+fn outcome(manifest: &Manifest, out: &Path) -> Outcome {
     Outcome {
         rows: manifest.rows,
         reference_rows: manifest.reference_rows,
@@ -236,7 +243,7 @@ fn outcome(manifest: &Manifest, variant: &str, out: &Path) -> Outcome {
         method: "exact",
         device: "cpu",
         adapter: processor_name(),
-        variant: variant.to_owned(),
+        variant: "none".to_owned(),
         seconds: request::Seconds::default(),
         pairs: 0,
         bytes_read: 0,
@@ -248,13 +255,32 @@ fn outcome(manifest: &Manifest, variant: &str, out: &Path) -> Outcome {
     }
 }
 
+impl Outcome {
+    fn name_engine(&mut self, record: &EngineRecord) {
+        self.device = record.kind();
+        (self.adapter, self.variant) = (record.adapter.clone(), record.variant.clone());
+    }
+}
+
+/// What searched, from the markers: how many units each kind of engine did, which engines those were, and whether they
+/// find the same bytes.
+fn engines(output: &Output) -> Result<(BTreeMap<String, u64>, Vec<String>, bool), Error> {
+    let (mut kinds, mut all) = (BTreeMap::new(), Vec::new());
+    for marker in output.done(search::STAGE)?.into_values() {
+        // A unit that goes on with another variant of the same kind is still one of that kind.
+        let kind = ["cpu", "gpu"].into_iter().filter(|kind| marker.engines.iter().any(|e| e.kind() == *kind));
+        *kinds.entry(kind.collect::<Vec<_>>().join("+")).or_default() += 1;
+        all = manifest::both(&all, &marker.engines);
+    }
+    let same = all.windows(2).all(|pair| pair[0].finds_the_same_as(&pair[1]));
+    let named = all.iter().map(|e| [&*e.device, &e.adapter, &e.driver, &e.variant].join(", ").replace(", , ", ", "));
+    Ok((kinds, named.collect(), same))
+}
+
 /// The part of `uns/atlasknn` that differs from run to run.
 fn account(outcome: &Outcome, run: &Run<'_>, output: &Output) -> Result<Map<String, Value>, Error> {
     let seconds = outcome.seconds;
-    let mut engines: std::collections::BTreeMap<String, u64> = std::collections::BTreeMap::new();
-    for marker in output.done(search::STAGE)?.into_values() {
-        *engines.entry(marker.engine).or_default() += 1;
-    }
+    let (kinds, engines, same) = engines(output)?;
     let value = json!({
         "run": {
             "device": outcome.device,
@@ -276,7 +302,9 @@ fn account(outcome: &Outcome, run: &Run<'_>, output: &Output) -> Result<Map<Stri
                 "total": seconds.total,
             },
         },
-        "units_by_engine": engines,
+        "units_by_engine": kinds,
+        "engines": engines,
+        "reproducible": same,
     });
     Ok(value.as_object().cloned().unwrap_or_default())
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::checkpoint;
-use super::manifest::{File, Manifest, Marker};
+use super::manifest::{EngineRecord, File, Manifest, Marker};
 use super::request::RunOptions;
 use crate::error::{Error, JobError, StoreError};
 use crate::schedule::search::Checkpoint;
@@ -108,15 +108,15 @@ impl Output {
     ///
     /// # Errors
     /// Any I/O error.
-    pub fn save_checkpoint(&self, checkpoint: &Checkpoint) -> Result<(), Error> {
-        Ok(self.folder.write_with(CHECKPOINT, |to| checkpoint::write(checkpoint, to))?)
+    pub fn save_checkpoint(&self, checkpoint: &Checkpoint, engines: &[EngineRecord]) -> Result<(), Error> {
+        Ok(self.folder.write_with(CHECKPOINT, |to| checkpoint::write(checkpoint, engines, to))?)
     }
 
-    /// The state of an unfinished unit, if one was saved that can be read and is not longer than this.
+    /// The state of an unfinished unit and what computed it, if one was saved that can be read and is not longer than this.
     ///
     /// # Errors
     /// Any I/O error. A damaged checkpoint counts as none: the unit is done again.
-    pub fn checkpoint(&self, bytes_max: u64) -> Result<Option<Checkpoint>, Error> {
+    pub fn checkpoint(&self, bytes_max: u64) -> Result<Option<(Checkpoint, Vec<EngineRecord>)>, Error> {
         // What a run with a larger budget saved may not fit into this one's.
         if self.folder.length(CHECKPOINT).is_none_or(|bytes| bytes > bytes_max) {
             return Ok(None);

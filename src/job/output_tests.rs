@@ -37,7 +37,7 @@ fn marker(output: &Output, unit: u64) -> Marker {
         statistics: None,
         own_row_first: None,
         kth: None,
-        engine: "cpu".to_owned(),
+        engines: Vec::new(),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::manifest::EngineRecord;
 use super::request::PlanReport;
 use super::run::Run;
 use crate::plan::MemoryTable;
@@ -21,6 +22,8 @@ pub struct Subject {
     pub k: usize,
     /// The metric's name.
     pub metric: &'static str,
+    /// What searches.
+    pub engine: EngineRecord,
 }
 
 /// The plan of a search, and of a mapping behind it.
@@ -38,7 +41,14 @@ pub fn report(
         add("reference", format!("{} ({} rows)", subject.names.1, grouped(subject.rows.1)));
         add("search", format!("{} dimensions, k = {}, {}, exact", subject.dim, subject.k, subject.metric));
     }
-    add("engine", format!("cpu, {} threads", run.threads));
+    let gpu = subject.map(|subject| &subject.engine).filter(|engine| engine.kind() == "gpu");
+    add(
+        "engine",
+        match gpu {
+            Some(engine) => format!("gpu: {}, variant {}", engine.in_words(), engine.variant),
+            None => format!("cpu, {} threads", run.threads),
+        },
+    );
     if let Some(plan) = search {
         add("order", order(plan));
         add("query blocks", format!("{} of up to {} rows", grouped(plan.blocks), grouped(plan.block_rows)));
@@ -64,10 +74,16 @@ pub fn report(
         "memory at most",
         format!("{} of {} (and up to 128 MiB of code and runtime)", ByteCount(memory.total()), run.budget),
     );
+    let device = search.and_then(|plan| plan.device.as_ref());
+    if let Some(device) = device {
+        let used = ByteCount(device.memory.total());
+        add("device memory at most", format!("{used} of {}", device.budget));
+    }
     PlanReport {
         lines,
         memory: memory.0.clone(),
         budget: run.budget,
+        device: device.map(|device| (device.memory.0.clone(), device.budget)),
         json: json(subject, search, mapping, run, written, seconds),
     }
 }
@@ -120,6 +136,8 @@ fn json(
             "pairs": plan.pairs,
             "bytes_read": { "query": plan.bytes_read.0, "reference": plan.bytes_read.1 },
             "memory": table(&plan.memory),
+            "device_memory": plan.device.as_ref().map(|device| table(&device.memory)),
+            "device_memory_bytes": plan.device.as_ref().map(|device| device.budget.0),
             "seconds": plan.seconds,
         })
     });
@@ -138,7 +156,9 @@ fn json(
         "k": subject.map(|subject| subject.k),
         "metric": subject.map(|subject| subject.metric),
         "method": "exact",
-        "device": "cpu",
+        "device": subject.map_or("cpu", |subject| subject.engine.kind()),
+        "adapter": subject.map(|subject| &subject.engine.adapter),
+        "variant": subject.map(|subject| &subject.engine.variant),
         "threads": run.threads,
         "host_memory_bytes": run.budget.0,
         "memory_bytes": largest(search, mapping).total(),

@@ -26,10 +26,47 @@ pub struct SearchRequest {
     pub exclude_group: Option<String>,
     /// What CellMapper 0.2.5 would do about a cell's own row, instead of what is right.
     pub compat: bool,
+    /// What computes.
+    pub device: DeviceRequest,
     /// Budget and threads.
     pub within: Within,
     /// How to run.
     pub run: RunOptions,
+}
+
+/// What computes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeviceRequest {
+    /// Which processor or adapter.
+    pub choice: DeviceChoice,
+    /// The variant of the GPU programs; the engine's choice by default.
+    pub variant: Option<String>,
+    /// Device memory; [`crate::engine::gpu::DEFAULT_MEMORY`] by default.
+    pub memory: Option<ByteCount>,
+}
+
+/// Which processor or adapter.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum DeviceChoice {
+    /// A GPU that is no software where there is one and the job is worth it, else the CPU.
+    #[default]
+    Auto,
+    /// The CPU.
+    Cpu,
+    /// The first GPU that is no software.
+    Gpu,
+    /// An adapter by its number in [`crate::engine::gpu::adapters`].
+    Number(usize),
+    /// An adapter by a part of its name.
+    Named(String),
+}
+
+impl DeviceChoice {
+    /// Whether only a GPU will do.
+    #[must_use]
+    pub fn is_gpu(&self) -> bool {
+        !matches!(self, Self::Auto | Self::Cpu)
+    }
 }
 
 /// Budget and threads.
@@ -60,7 +97,7 @@ pub struct RunOptions {
     pub resume: bool,
     /// Replace what is in the output.
     pub overwrite: bool,
-    /// Continue although earlier units were computed by another engine.
+    /// Continue although another engine computed what is there.
     pub allow_mixed: bool,
     /// Which cell names to copy.
     pub names: Names,
@@ -162,6 +199,8 @@ pub struct PlanReport {
     pub memory: Vec<(String, u64)>,
     /// The budget.
     pub budget: ByteCount,
+    /// Memory and budget of the device, where it has memory of its own.
+    pub device: Option<(Vec<(String, u64)>, ByteCount)>,
     /// The same for programs.
     pub json: serde_json::Value,
 }

@@ -1,33 +1,31 @@
 //! The search of a job: plan, engine, units, markers.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
 use super::checkpoint;
 use super::columns::check_categories;
+use super::engine::{Opened, Reopen, Subject};
 use super::groups::Groups;
 use super::inputs::Inputs;
-use super::manifest::{Marker, Statistics};
+use super::manifest::{EngineRecord, Marker};
 use super::names::NameWriter;
 use super::output::Output;
-use super::request::{Names, SearchRequest};
+use super::request::{DeviceChoice, Names, SearchRequest};
 use super::run::Run;
+use super::sink::Sink;
 use crate::engine::Engine;
-use crate::engine::cpu::{CpuConfig, CpuEngine};
-use crate::error::{Error, JobError};
+use crate::error::{EngineError, Error, JobError, PlanError};
 use crate::plan::search::{SearchInput, SearchPlan, Side, plan};
 use crate::route::all::AllRows;
 use crate::schedule::blocks::{unit_count, unit_rows};
 use crate::schedule::progress::{Stage, Step};
-use crate::schedule::search::{Checkpoint, Search, UnitSink, search};
+use crate::schedule::search::{Checkpoint, Engines, Search, TRIES, search};
 use crate::store::Source;
 use crate::store::anndata::AnnData;
 use crate::store::neighbours::NeighboursWriter;
-use crate::topk::{PADDING, TopK};
 use crate::units::{K, UNIT_ROWS};
-use crate::weights::stats::DistanceStatistics;
 
 /// The stage's folder of markers.
 pub const STAGE: &str = "search";
@@ -44,9 +42,10 @@ pub struct Planned<'a> {
     /// How it runs.
     pub plan: SearchPlan,
     /// Where the time goes.
-    pub engine: Box<dyn Engine>,
-    /// The kernel variant.
-    pub variant: String,
+    pub opened: Opened,
+    /// What happened to the engine that began, where another one had to go on.
+    pub lost: Option<String>,
+    input: SearchInput,
 }
 
 /// What CellMapper 0.2.5 would write: what becomes of a cell's own row.
@@ -72,21 +71,30 @@ impl<'a> Planned<'a> {
             check_categories(references, key)?;
             check_categories(queries, key)?;
         }
-        let engine = CpuEngine::new(CpuConfig { metric: request.metric, pool: Arc::clone(&run.pool), simd: None })?;
-        let variant = engine.simd().to_owned();
-        let dim = inputs.queries.source.dim();
+        let (queries, references) = (&*inputs.queries.source, &*inputs.references.source);
+        let (dim, k) = (queries.dim(), request.k);
+        let pairs = queries.rows() as f64 * references.rows() as f64;
+        let opened = Opened::new(&request.device, Subject { metric: request.metric, dim, k, pairs }, run)?;
         let input = SearchInput {
-            queries: side(&*inputs.queries.source),
-            references: side(&*inputs.references.source),
+            queries: side(queries),
+            references: side(references),
             dim: dim as u64,
-            k: request.k.get() as u64,
+            k: k.get() as u64,
             groups: request.exclude_group.is_some(),
-            names: copies_names(request.run.names, inputs.queries.source.rows()),
-            engine: engine.limits(dim, request.k),
+            names: copies_names(request.run.names, queries.rows()),
+            engine: opened.engine.limits(dim, k),
             budget: run.budget,
         };
-        let plan = plan(&input)?;
-        Ok(Self { request, inputs, plan, engine: Box::new(engine), variant })
+        match plan(&input) {
+            // Nobody asked for the GPU.
+            Err(error @ PlanError::DeviceBudget { .. }) if request.device.choice == DeviceChoice::Auto => {
+                run.observer.note(&format!("the GPU cannot be used, so the CPU searches: {error}"));
+                let opened = Opened::cpu(request.metric, run)?;
+                let input = SearchInput { engine: opened.engine.limits(dim, k), ..input };
+                Ok(Self { request, inputs, plan: plan(&input)?, opened, lost: None, input })
+            }
+            planned => Ok(Self { request, inputs, plan: planned?, opened, lost: None, input }),
+        }
     }
 
     /// What the arrays follow from.
@@ -137,36 +145,68 @@ impl<'a> Planned<'a> {
         self.run_with(output, run, OwnRow::Kept)
     }
 
+    /// Searches, and goes on with the CPU where the device is lost again and again.
     fn run_with(&mut self, output: &Output, run: &Run<'_>, own_row: OwnRow) -> Result<SearchDone, Error> {
+        let rows = self.inputs.queries.source.rows();
+        let done = output.done(STAGE)?;
+        let todo = (0..unit_count(rows)).filter(|unit| !done.contains_key(unit));
+        let (units, computed_rows) = todo.fold((0, 0), |(units, sum), unit| {
+            let unit = unit_rows(unit, rows);
+            (units + 1, sum + (unit.end - unit.start))
+        });
+        let k = loop {
+            match self.attempt(output, run, own_row) {
+                Err(Error::Engine(error @ EngineError::DeviceLost { .. })) if self.opened.reopen.is_some() => {
+                    self.fall_back(&error, run)?;
+                }
+                k => break k?,
+            }
+        };
+        let pairs = computed_rows * self.inputs.references.source.rows();
+        Ok(SearchDone { k, pairs, units: (units, done.len() as u64) })
+    }
+
+    /// Puts the CPU in the place of a device that was lost for good, with a plan of its own.
+    fn fall_back(&mut self, error: &EngineError, run: &Run<'_>) -> Result<(), Error> {
+        let message = format!("{error}, {TRIES} times in a row; the CPU goes on");
+        run.observer.warn(&message);
+        self.opened = Opened::cpu(self.request.metric, run)?;
+        let limits = self.opened.engine.limits(self.inputs.queries.source.dim(), self.request.k);
+        self.input = SearchInput { engine: limits, ..self.input.clone() };
+        self.plan = plan(&self.input)?;
+        self.lost = Some(message);
+        Ok(())
+    }
+
+    fn attempt(&mut self, output: &Output, run: &Run<'_>, own_row: OwnRow) -> Result<K, Error> {
         let (queries, references) = (&self.inputs.queries, &self.inputs.references);
         let rows = queries.source.rows();
         let k = self.request.k;
-        let written_k = if own_row == OwnRow::FirstDropped { k.get().saturating_sub(1) } else { k.get() };
-        let written_k = u32::try_from(written_k).ok().and_then(|k| K::new(k).ok()).ok_or_else(|| {
-            JobError::Refused("k = 1 leaves no neighbours under --compat cellmapper-0.2.5; use k ≥ 2".to_owned())
-        })?;
-        let names = copies_names(self.request.run.names, rows);
-        let sink = Sink {
-            output,
-            neighbours: NeighboursWriter::create(
-                &output.folder,
-                rows,
-                written_k.get() as u64,
-                references.source.rows(),
-            )?,
-            names: NameWriter::create(&output.folder, "obs", rows, queries.annotations.as_ref().filter(|_| names))?,
-            own_row,
-            k: written_k,
-        };
+        let written_k = written_k(k, own_row)?;
         let done = output.done(STAGE)?;
         let todo: Vec<u64> = (0..unit_count(rows)).filter(|unit| !done.contains_key(unit)).collect();
         let checkpoint_rows = self.plan.block_rows.max(UNIT_ROWS);
         let checkpoint = output.checkpoint(checkpoint::bytes_max(checkpoint_rows, k))?;
-        let checkpoint = checkpoint.filter(|saved| goes_on(saved, &todo, rows, k));
+        let checkpoint = checkpoint.filter(|(saved, _)| goes_on(saved, &todo, rows, k));
+        if !todo.is_empty() {
+            self.check_engines(output, done.values(), checkpoint.as_ref().map(|(_, engines)| engines))?;
+        }
+        let names = queries.annotations.as_ref().filter(|_| copies_names(self.request.run.names, rows));
+        let reference_rows = references.source.rows();
+        let sink = Sink {
+            output,
+            neighbours: NeighboursWriter::create(&output.folder, rows, written_k.get() as u64, reference_rows)?,
+            names: NameWriter::create(&output.folder, "obs", rows, names)?,
+            own_row,
+            k: written_k,
+            engine: self.opened.record.clone(),
+            earlier: checkpoint.as_ref().map(|(checkpoint, engines)| (checkpoint.rows.clone(), engines.clone())),
+        };
+        let checkpoint = checkpoint.map(|(checkpoint, _)| checkpoint);
         self.tell_beginning(run, rows, &done.keys().copied().collect::<Vec<_>>(), checkpoint.as_ref());
         let groups = self.groups()?;
         let partition_rows = u32::try_from(self.plan.partition_rows).unwrap_or(u32::MAX);
-        let router = AllRows::new(references.source.rows(), partition_rows);
+        let router = AllRows::new(reference_rows, partition_rows);
         let query_groups = groups.as_ref().map(Groups::reader);
         let task = Search {
             queries: &*queries.source,
@@ -185,16 +225,39 @@ impl<'a> Planned<'a> {
             pool: &run.pool,
             clock: &run.clock,
         };
-        let result = search(&task, &mut *self.engine, &sink, checkpoint, run.observer, run.stop);
+        let reopen = &self.opened.reopen;
+        let engines = Engines {
+            engine: &mut self.opened.engine,
+            reopen: &mut |lost, error| open_again(reopen.as_ref(), lost, error, run),
+        };
+        let result = search(&task, engines, &sink, checkpoint, run.observer, run.stop);
         run.observer.end(Stage::Search);
         result?;
         output.drop_checkpoint()?;
-        let computed_rows: u64 = todo.iter().map(|&unit| unit_rows(unit, rows)).map(|r| r.end - r.start).sum();
-        Ok(SearchDone {
-            k: written_k,
-            pairs: computed_rows * references.source.rows(),
-            units: (todo.len() as u64, done.len() as u64),
-        })
+        Ok(written_k)
+    }
+
+    /// Refuses to go on with another engine than the one that began, unless mixing is allowed or its device was lost.
+    fn check_engines<'m>(
+        &self,
+        output: &Output,
+        done: impl Iterator<Item = &'m Marker>,
+        checkpoint: Option<&'m Vec<EngineRecord>>,
+    ) -> Result<(), Error> {
+        if self.request.run.allow_mixed || self.lost.is_some() {
+            return Ok(());
+        }
+        let now = &self.opened.record;
+        let mut earlier = done.flat_map(|marker| &marker.engines).chain(checkpoint.into_iter().flatten());
+        match earlier.find(|earlier| !earlier.finds_the_same_as(now)) {
+            None => Ok(()),
+            Some(earlier) => Err(JobError::OtherEngine {
+                path: output.folder.root().to_owned(),
+                earlier: earlier.in_words(),
+                now: now.in_words(),
+            }
+            .into()),
+        }
     }
 
     /// The mean k-th distance, and how far the rounding of float64 rows may have moved it.
@@ -265,6 +328,34 @@ fn goes_on(checkpoint: &Checkpoint, todo: &[u64], rows: u64, k: K) -> bool {
     begins_a_unit && checkpoint.top.k() == k.get() && units.into_iter().all(|unit| todo.contains(&unit))
 }
 
+/// The device opened again. One that cannot be counts as lost for good.
+fn open_again(
+    reopen: Option<&Reopen>,
+    lost: u32,
+    error: &EngineError,
+    run: &Run<'_>,
+) -> Result<Box<dyn Engine>, Error> {
+    run.observer.warn(&format!("{error}; opening it again and repeating the block (try {} of {TRIES})", lost + 1));
+    let adapter = match error {
+        EngineError::DeviceLost { adapter } => adapter.clone(),
+        _ => String::new(),
+    };
+    let reopened = reopen.map(|reopen| reopen());
+    match reopened {
+        Some(Ok(engine)) => Ok(engine),
+        _ => Err(EngineError::DeviceLost { adapter }.into()),
+    }
+}
+
+/// Neighbours per query that are written.
+fn written_k(k: K, own_row: OwnRow) -> Result<K, Error> {
+    let written = if own_row == OwnRow::FirstDropped { k.get().saturating_sub(1) } else { k.get() };
+    let written = u32::try_from(written).ok().and_then(|k| K::new(k).ok()).ok_or_else(|| {
+        JobError::Refused("k = 1 leaves no neighbours under --compat cellmapper-0.2.5; use k ≥ 2".to_owned())
+    })?;
+    Ok(written)
+}
+
 /// What is known of the cells of both sides, for --exclude-group.
 fn annotated(inputs: &Inputs) -> Result<(&AnnData, &AnnData), Error> {
     let both = inputs.queries.annotations.as_ref().zip(inputs.references.annotations.as_ref());
@@ -290,84 +381,6 @@ fn side(source: &dyn Source) -> Side {
     }
 }
 
-/// Writes units and checkpoints.
-struct Sink<'a> {
-    output: &'a Output,
-    neighbours: NeighboursWriter,
-    names: NameWriter<'a>,
-    own_row: OwnRow,
-    k: K,
-}
-
-impl UnitSink for Sink<'_> {
-    fn commit(&self, unit: u64, top: TopK) -> Result<(), Error> {
-        let first_row = unit * UNIT_ROWS;
-        let own_row_first = (self.own_row == OwnRow::FirstDropped)
-            .then(|| (0..top.rows()).all(|row| top.row(row).0[0] == first_row + row as u64));
-        let top = if own_row_first.is_some() { top.without_first(self.k) } else { top };
-        let mut statistics = DistanceStatistics::default();
-        statistics.extend(&top);
-        let kth = kth_distances(&top);
-        let mut files = self.neighbours.write_unit(unit, top)?;
-        files.push(self.names.write_unit(unit)?);
-        let marker = Marker {
-            unit,
-            files: files.into_iter().map(Into::into).collect(),
-            statistics: Some(Statistics::from(&statistics)),
-            own_row_first,
-            kth: Some(kth),
-            engine: "cpu".to_owned(),
-        };
-        self.output.mark(STAGE, &marker)
-    }
-
-    fn save(&self, checkpoint: &Checkpoint) -> Result<(), Error> {
-        self.output.save_checkpoint(checkpoint)
-    }
-}
-
-/// The sum of the k-th distances of the rows that have k neighbours, and how many those are. Distances beyond float32
-/// are left out, as in the statistics: JSON has no infinity, and a marker that cannot be read is a unit lost.
-fn kth_distances(top: &TopK) -> (f64, u64) {
-    let mut sum = (0.0, 0);
-    for row in 0..top.rows() {
-        let (ids, distances) = top.row(row);
-        if let (Some(&id), Some(&distance)) = (ids.last(), distances.last())
-            && id != PADDING
-            && distance.is_finite()
-        {
-            sum = (sum.0 + f64::from(distance), sum.1 + 1);
-        }
-    }
-    sum
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const U: u64 = UNIT_ROWS;
-
-    #[test]
-    fn only_a_checkpoint_of_units_that_are_to_do_is_gone_on_with() {
-        let k = K::new(1).unwrap();
-        for (rows, todo, expected) in [
-            (0..10, vec![0], true),
-            (U..2 * U + 5, vec![0, 1, 2], true),
-            (U..2 * U, vec![1], true),
-            (0..10, vec![1], false),
-            // The marker of the first unit was lost after both had been finished.
-            (U..2 * U + 5, vec![1], false),
-            (U..2 * U + 5, vec![1, 3], false),
-            (5..10, vec![0], false),
-            (0..0, vec![0], false),
-            (0..4 * U + 1, vec![0, 1, 2, 3, 4], false),
-        ] {
-            let top = TopK::empty(usize::try_from(rows.end - rows.start).unwrap(), k);
-            let saved = Checkpoint { complete_to: rows.start, rows: rows.clone(), references_done: 1, top };
-            assert_eq!(goes_on(&saved, &todo, 4 * U, k), expected, "{rows:?} of {todo:?}");
-        }
-        let saved = Checkpoint { rows: 0..1, complete_to: 0, references_done: 1, top: TopK::empty(1, k) };
-        assert!(!goes_on(&saved, &[0], 1, K::new(2).unwrap()), "another k");
-    }
-}
+#[path = "search_tests.rs"]
+mod tests;

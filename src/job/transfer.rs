@@ -136,7 +136,7 @@ pub fn transfer(request: &TransferRequest, observer: &dyn Observer, stop: &Stop)
     };
     warnings::tell_mapping(&request.mapping, &earlier.sides(request.run.names), &run)?;
     let mut output = begin(&request.out, manifest, &request.run, plan.bytes_written, &run)?;
-    let mut outcome = outcome(&output.manifest, "none", &request.out);
+    let mut outcome = outcome(&output.manifest, &request.out);
     if output.manifest.finished {
         run.observer.note("everything is done already");
         run.fill(&mut outcome);

@@ -1,6 +1,7 @@
 //! Arithmetic only: from shapes, budget and engine limits to block sizes, the loop order, and what a run will hold and
 //! read. Same input, same plan. What the output looks like follows from n and k alone, never from here.
 
+pub mod device;
 pub mod mapping;
 pub mod search;
 

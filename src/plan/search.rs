@@ -1,5 +1,6 @@
 //! The plan of a search: which side stays, how many rows of each at a time, and what that holds, reads and takes.
 
+use super::device::{DevicePlan, device_plan, partition_rows_max};
 use super::{EngineLimits, MemoryTable, READ_BYTES_PER_SECOND};
 use crate::error::PlanError;
 use crate::units::{ByteCount, UNIT_ROWS};
@@ -73,6 +74,8 @@ pub struct SearchPlan {
     pub partitions: u64,
     /// Host memory, line by line.
     pub memory: MemoryTable,
+    /// Memory of the device, where the engine has one.
+    pub device: Option<DevicePlan>,
     /// Bytes of the query and of the reference read from disk.
     pub bytes_read: (u64, u64),
     /// Bytes written.
@@ -89,7 +92,7 @@ pub struct SearchPlan {
 /// of two that read the same, the one that holds less.
 ///
 /// # Errors
-/// [`PlanError::Budget`] with the least that would work.
+/// [`PlanError::Budget`] and [`PlanError::DeviceBudget`] with the least that would work.
 pub fn plan(input: &SearchInput) -> Result<SearchPlan, PlanError> {
     let layouts = [Order::ReferenceStays, Order::QueriesStay].map(|order| Layout { input, order });
     let best = layouts
@@ -98,6 +101,9 @@ pub fn plan(input: &SearchInput) -> Result<SearchPlan, PlanError> {
         .min_by_key(|plan| (plan.bytes_read.0 + plan.bytes_read.1, plan.memory.total()));
     if let Some(plan) = best {
         return Ok(plan);
+    }
+    if let Some(device) = layouts[1].smallest().device {
+        device.within()?;
     }
     let least = layouts.iter().map(Layout::smallest).min_by_key(|plan| plan.memory.total());
     let table = least.map(|plan| plan.memory).unwrap_or_default();
@@ -128,7 +134,9 @@ impl Layout<'_> {
             Order::QueriesStay => (self.input.budget.0 / 16).clamp(STREAMED_PARTITION_BYTES, HELD_PARTITION_BYTES),
         };
         let plans = blocks.map(|rows| self.with_block(rows, partition)).chain(std::iter::once(self.smallest()));
-        plans.into_iter().find(|plan| plan.memory.total() <= self.input.budget.0)
+        plans.into_iter().find(|plan| {
+            plan.memory.total() <= self.input.budget.0 && plan.device.as_ref().is_none_or(DevicePlan::fits)
+        })
     }
 
     fn smallest(&self) -> SearchPlan {
@@ -138,7 +146,7 @@ impl Layout<'_> {
     fn with_block(&self, block_rows: u64, partition_bytes: u64) -> SearchPlan {
         let SearchInput { queries, references, .. } = self.input;
         let block_rows = block_rows.min(queries.rows.max(1));
-        let partition_rows = self.partition_rows(partition_bytes);
+        let partition_rows = self.partition_rows(partition_bytes, block_rows);
         let blocks = queries.rows.div_ceil(block_rows);
         let partitions = references.rows.div_ceil(partition_rows);
         let memory = self.memory(block_rows, partition_rows, blocks, partitions);
@@ -156,6 +164,12 @@ impl Layout<'_> {
             blocks,
             partitions,
             memory,
+            device: self
+                .input
+                .engine
+                .device
+                .as_ref()
+                .map(|device| device_plan(device, block_rows, partition_rows, partitions)),
             bytes_read,
             bytes_written: queries.rows * (self.input.k * self.slot_bytes() + if self.input.names { 16 } else { 0 }),
             pairs,
@@ -163,11 +177,15 @@ impl Layout<'_> {
         }
     }
 
-    /// Rows of about `target` bytes: whole chunks of the source where those are not far larger.
-    fn partition_rows(&self, target: u64) -> u64 {
+    /// Rows of about `target` bytes: whole chunks of the source where those are not far larger. Fewer where a device
+    /// has no room for more beside the block, but never so few that reading them would be slow.
+    fn partition_rows(&self, target: u64, block_rows: u64) -> u64 {
         let row_bytes = self.input.dim * 4;
         let most = (self.input.engine.partition_bytes_max / row_bytes).max(1);
-        let rows = (target / row_bytes).clamp(1, most);
+        let device = self.input.engine.device.as_ref();
+        let room = device.map_or(u64::MAX, |device| partition_rows_max(device, block_rows));
+        let least = STREAMED_PARTITION_BYTES.min(target) / row_bytes;
+        let rows = (target / row_bytes).min(room.max(least)).clamp(1, most);
         let chunk = self.input.references.chunk_rows.max(1);
         let rows = if chunk <= rows { rows / chunk * chunk } else { rows };
         rows.min(self.input.references.rows.max(1))
@@ -284,9 +302,42 @@ mod tests {
     #[test]
     fn a_budget_that_cannot_work_is_refused_with_the_least_that_would() {
         let refused = plan(&input(2_000_000, 4_000_000, ByteCount::mib(16))).unwrap_err();
-        let PlanError::Budget { needs, .. } = &refused;
+        let PlanError::Budget { needs, .. } = &refused else { panic!("{refused}") };
         assert!(plan(&input(2_000_000, 4_000_000, *needs)).is_ok(), "{refused}");
         assert!(plan(&input(2_000_000, 4_000_000, ByteCount(needs.0 * 9 / 10))).is_err(), "{refused}");
+    }
+
+    fn on_a_device(queries: u64, references: u64, memory: ByteCount) -> SearchInput {
+        let device = super::super::DeviceLimits {
+            memory,
+            bytes_per_query: 800,
+            bytes_per_reference: 450,
+            bytes_fixed: 100 << 20,
+            query_rows_max: 200_000,
+        };
+        let mut input = input(queries, references, ByteCount::mib(8_000));
+        input.engine.device = Some(device);
+        input
+    }
+
+    #[test]
+    fn a_block_and_two_partitions_fit_the_device() {
+        let device = |plan: &SearchPlan| plan.device.clone().map(|device| device.memory.total()).unwrap_or_default();
+        let roomy = plan(&on_a_device(4_000_000, 40_000_000, ByteCount::mib(4_096))).unwrap();
+        assert_eq!(roomy.block_rows, 131_072, "the next block has more rows than a buffer");
+        let tight = plan(&on_a_device(4_000_000, 40_000_000, ByteCount::mib(160))).unwrap();
+        assert!(tight.block_rows < roomy.block_rows && tight.partition_rows < roomy.partition_rows);
+        assert!(device(&tight) <= 160 << 20 && device(&roomy) <= 4_096 << 20);
+        let small = plan(&on_a_device(1_000, 1_000, ByteCount::mib(4_096))).unwrap();
+        assert_eq!(device(&small), (100 << 20) + 1_000 * 800 + 1_000 * 450);
+    }
+
+    #[test]
+    fn a_device_that_cannot_work_is_refused_with_the_least_memory_that_would() {
+        let refused = plan(&on_a_device(2_000_000, 4_000_000, ByteCount::mib(64))).unwrap_err();
+        let PlanError::DeviceBudget { needs, .. } = &refused else { panic!("{refused}") };
+        assert!(plan(&on_a_device(2_000_000, 4_000_000, *needs)).is_ok(), "{refused}");
+        assert!(plan(&on_a_device(2_000_000, 4_000_000, ByteCount(needs.0 * 9 / 10))).is_err(), "{refused}");
     }
 
     #[test]
@@ -298,10 +349,14 @@ mod tests {
     proptest! {
         #[test]
         fn every_plan_fits_its_budget_and_covers_every_row(
-            queries in 1_u64..10_000_000, references in 1_u64..10_000_000, mib in 1_u64..8_000,
+            queries in 1_u64..10_000_000, references in 1_u64..10_000_000, mib in 1_u64..8_000, gpu in any::<bool>(),
         ) {
-            let input = input(queries, references, ByteCount::mib(mib));
+            let budget = ByteCount::mib(mib);
+            let on_device = SearchInput { budget, ..on_a_device(queries, references, budget) };
+            let input = if gpu { on_device } else { input(queries, references, budget) };
             if let Ok(plan) = plan(&input) {
+                prop_assert!(plan.device.as_ref().is_none_or(DevicePlan::fits));
+                prop_assert!(plan.device.is_none() || plan.block_rows <= 200_000);
                 prop_assert!(plan.memory.total() <= input.budget.0);
                 prop_assert!(plan.blocks * plan.block_rows >= queries);
                 prop_assert!(plan.partitions * plan.partition_rows >= references);

@@ -13,12 +13,13 @@ use super::units::write_behind;
 use super::{Clock, Part};
 use crate::block::RowBlock;
 use crate::engine::{Engine, Exclude};
-use crate::error::{Error, JobError};
+use crate::error::{EngineError, Error, JobError};
 use crate::plan::search::Order;
 use crate::route::Router;
 use crate::store::Source;
 use crate::topk::TopK;
 use crate::units::K;
+use crate::visit::Visit;
 
 /// Reads the groups of query rows.
 pub type QueryGroups<'a> = &'a (dyn Fn(Range<u64>) -> Result<Vec<u32>, Error> + Sync);
@@ -91,13 +92,25 @@ pub trait UnitSink: Sync {
     fn save(&self, checkpoint: &Checkpoint) -> Result<(), Error>;
 }
 
-/// Runs a search to its end or until asked to stop.
+/// Where the engine comes from, also after its device was lost.
+pub struct Engines<'a> {
+    /// What searches.
+    pub engine: &'a mut Box<dyn Engine>,
+    /// Opens what takes its place before a block is repeated. It is told how often the block was lost, and how.
+    pub reopen: &'a mut dyn FnMut(u32, &EngineError) -> Result<Box<dyn Engine>, Error>,
+}
+
+/// How often a block is tried on a device that is lost meanwhile.
+pub const TRIES: u32 = 3;
+
+/// Runs a search to its end or until asked to stop. A block whose device is lost is repeated on the device opened again.
 ///
 /// # Errors
-/// The first error of reading, searching or writing; [`JobError::Interrupted`] when asked to stop.
+/// The first error of reading, searching or writing; [`JobError::Interrupted`] when asked to stop;
+/// [`EngineError::DeviceLost`] for a block that was lost [`TRIES`] times. What was finished before is kept.
 pub fn search(
     search: &Search<'_>,
-    engine: &mut dyn Engine,
+    engines: Engines<'_>,
     sink: &dyn UnitSink,
     resume: Option<Checkpoint>,
     observer: &dyn Observer,
@@ -122,7 +135,7 @@ pub fn search(
         for (unit, top) in ready {
             send(unit, top);
         }
-        let mut loop_state = Loop { search, engine, sink, assembler, resume, observer, stop };
+        let mut loop_state = Loop { search, engines, sink, assembler, resume, observer, stop, told: 0, saved: false };
         loop_state.run(queue, send)
     })
 }
@@ -133,13 +146,17 @@ fn length(rows: &Range<u64>) -> usize {
 
 struct Loop<'a, 'e> {
     search: &'a Search<'a>,
-    engine: &'e mut dyn Engine,
+    engines: Engines<'e>,
     sink: &'a dyn UnitSink,
     assembler: Assembler,
     /// What the first blocks begin with.
     resume: Option<Checkpoint>,
     observer: &'a dyn Observer,
     stop: &'a Stop,
+    /// Visits of the block in hand that the observer was told of: a repeated one is not told again.
+    told: usize,
+    /// Whether a checkpoint holds some of the block in hand.
+    saved: bool,
 }
 
 type Queries = (RowBlock, Exclude);
@@ -167,7 +184,7 @@ impl Loop<'_, '_> {
             for (i, rows) in queue.into_iter().enumerate() {
                 let queries = if keep { receiver.recv().ok() } else { None };
                 let queries = queries.unwrap_or_else(|| read_queries(search, &rows))?;
-                let top = self.block(&mut pager, &rows, &queries)?;
+                let top = self.surviving_block(&mut pager, &rows, &queries)?;
                 self.observer.advance(Stage::Search, Step { rows: rows.end - rows.start, ..Step::default() });
                 for (unit, top) in self.assembler.add(rows, top) {
                     if !send(unit, top) {
@@ -184,53 +201,81 @@ impl Loop<'_, '_> {
         })
     }
 
+    /// One block, repeated where its device is lost.
+    fn surviving_block(&mut self, pager: &mut Pager<'_>, rows: &Range<u64>, queries: &Queries) -> Result<TopK, Error> {
+        (self.told, self.saved) = (0, false);
+        if self.resume.as_ref().is_some_and(|checkpoint| !checkpoint.open().contains(&rows.start)) {
+            self.resume = None;
+        }
+        let mut lost = 0;
+        loop {
+            let error = match self.block(pager, rows, queries) {
+                Err(Error::Engine(error @ EngineError::DeviceLost { .. })) => error,
+                done => return done,
+            };
+            lost += 1;
+            let reopened = if lost < TRIES { (self.engines.reopen)(lost, &error) } else { Err(error.into()) };
+            match reopened {
+                Ok(engine) => *self.engines.engine = engine,
+                Err(error) => {
+                    // A checkpoint of this block holds the complete rows as well.
+                    if !self.saved {
+                        self.save_gathered()?;
+                    }
+                    return Err(error);
+                }
+            }
+        }
+    }
+
     /// One block of queries against everything it visits.
     fn block(&mut self, pager: &mut Pager<'_>, rows: &Range<u64>, queries: &Queries) -> Result<TopK, Error> {
         let Search { router, clock, pool, k, checkpoint_every, .. } = *self.search;
         let (block, exclude) = queries;
-        clock.time(Part::Search, || self.engine.begin(block, k, exclude))?;
+        clock.time(Part::Search, || self.engines.engine.begin(block, k, exclude))?;
         let mut seen_to = 0;
-        match self.resume.take() {
-            Some(mut checkpoint) if checkpoint.open().contains(&rows.start) => {
-                seen_to = checkpoint.references_done;
-                let place = checkpoint.place(rows);
-                if rows.end < checkpoint.rows.end {
-                    self.engine.restore(&checkpoint.top.slice(place))?;
-                    self.resume = Some(checkpoint);
-                } else {
-                    // The last block that needs it: the plan has no room for a copy of a whole block's neighbours.
-                    checkpoint.top.keep_rows(place);
-                    self.engine.restore(&checkpoint.top)?;
-                }
+        if let Some(mut checkpoint) = self.resume.take() {
+            seen_to = checkpoint.references_done;
+            let place = checkpoint.place(rows);
+            if rows.end < checkpoint.rows.end {
+                self.engines.engine.restore(&checkpoint.top.slice(place))?;
+                self.resume = Some(checkpoint);
+            } else {
+                // The last block that needs it: the plan has no room for a copy of a whole block's neighbours. Were the
+                // device lost now, the block would begin without it.
+                checkpoint.top.keep_rows(place);
+                self.engines.engine.restore(&checkpoint.top)?;
             }
-            _ => {}
         }
         let ranges = router.partitions();
         let visits: Vec<_> = (0..ranges.len())
             .filter(|&index| ranges[index].end > seen_to)
-            .map(|index| (index, router.visits(index, block)))
+            .map(|index| (index, unseen(router.visits(index, block), &ranges[index], seen_to)))
             .filter(|(_, visits)| !visits.is_empty())
             .collect();
         let needed: Vec<usize> = visits.iter().map(|(index, _)| *index).collect();
         let mut saved_at = Instant::now();
         let mut done = 0;
         pager.each(&needed, pool, clock, |index, part| {
-            clock.time(Part::Search, || self.engine.visit(part, &visits[done].1))?;
+            clock.time(Part::Search, || self.engines.engine.visit(part, &visits[done].1))?;
             done += 1;
-            let pairs = (ranges[index].end - ranges[index].start) * (rows.end - rows.start);
-            self.observer.advance(Stage::Search, Step { pairs, ..Step::default() });
+            if done > self.told {
+                let pairs = (ranges[index].end - ranges[index].start.max(seen_to)) * (rows.end - rows.start);
+                self.observer.advance(Stage::Search, Step { pairs, ..Step::default() });
+                self.told = done;
+            }
             if done == visits.len() {
                 return Ok(true);
             }
             let stop = self.stop.asked();
             if stop || saved_at.elapsed() >= checkpoint_every {
-                let top = self.engine.snapshot()?;
+                let top = self.engines.engine.snapshot()?;
                 self.save(rows.clone(), top, ranges[index].end)?;
-                saved_at = Instant::now();
+                (saved_at, self.saved) = (Instant::now(), true);
             }
             if stop { Err(JobError::Interrupted.into()) } else { Ok(true) }
         })?;
-        Ok(clock.time(Part::Search, || self.engine.finish())?)
+        Ok(clock.time(Part::Search, || self.engines.engine.finish())?)
     }
 
     /// Saves the block in hand behind the rows of its unit that are complete.
@@ -255,6 +300,15 @@ impl Loop<'_, '_> {
     }
 }
 
+/// The visits without the rows before `seen_to`: another engine may give those other last digits, and the same neighbour
+/// at two distances would be two neighbours.
+fn unseen(mut visits: Vec<Visit>, partition: &Range<u64>, seen_to: u64) -> Vec<Visit> {
+    let seen = u32::try_from(seen_to.saturating_sub(partition.start)).unwrap_or(u32::MAX);
+    visits.iter_mut().for_each(|visit| visit.rows.start = visit.rows.start.max(seen));
+    visits.retain(|visit| visit.rows.start < visit.rows.end);
+    visits
+}
+
 fn read_queries(search: &Search<'_>, rows: &Range<u64>) -> Result<Queries, Error> {
     search.clock.time(Part::Read, || {
         let block = read_block(search.queries, rows, search.pool)?;
@@ -267,3 +321,7 @@ fn read_queries(search: &Search<'_>, rows: &Range<u64>) -> Result<Queries, Error
         Ok((block, exclude))
     })
 }
+
+#[cfg(test)]
+#[path = "search_tests.rs"]
+mod tests;

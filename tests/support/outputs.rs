@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use atlasknn::job::request::{
-    MapRequest, MappingRequest, Names, Outcome, PresenceRequest, RunOptions, SearchRequest, Within,
+    DeviceChoice, DeviceRequest, MapRequest, MappingRequest, Names, Outcome, PresenceRequest, RunOptions,
+    SearchRequest, Within,
 };
 use atlasknn::metric::Metric;
 use atlasknn::schedule::progress::{Silent, Stop};
@@ -73,6 +74,7 @@ pub fn search_request(query: &Path, reference: Option<&Path>, out: &Path, k: u32
         metric: Metric::Euclidean,
         exclude_group: None,
         compat: false,
+        device: DeviceRequest { choice: DeviceChoice::Cpu, ..DeviceRequest::default() },
         within: Within { host_memory: Some(ByteCount::mib(1024)), threads: Some(2) },
         run: RunOptions { names: Names::Auto, ..RunOptions::default() },
     }

@@ -1,0 +1,119 @@
+//! Claims about a search whose device is lost for good.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::*;
+use crate::block::RowBlock;
+use crate::engine::{EngineLimits, Exclude, Partition};
+use crate::job::manifest::Manifest;
+use crate::job::request::{DeviceRequest, RunOptions, Within};
+use crate::metric::Metric;
+use crate::schedule::progress::{Silent, Stop};
+use crate::topk::TopK;
+use crate::visit::Visit;
+
+/// Loses its device at every visit.
+struct Lost(Box<dyn Engine>);
+
+impl Engine for Lost {
+    fn limits(&self, dim: usize, k: K) -> EngineLimits {
+        self.0.limits(dim, k)
+    }
+    fn begin(&mut self, queries: &RowBlock, k: K, exclude: &Exclude) -> Result<(), EngineError> {
+        self.0.begin(queries, k, exclude)
+    }
+    fn visit(&mut self, _: &Arc<Partition>, _: &[Visit]) -> Result<(), EngineError> {
+        Err(EngineError::DeviceLost { adapter: "A card".to_owned() })
+    }
+    fn bounds(&mut self) -> Result<Vec<f32>, EngineError> {
+        self.0.bounds()
+    }
+    fn finish(&mut self) -> Result<TopK, EngineError> {
+        self.0.finish()
+    }
+    fn snapshot(&mut self) -> Result<TopK, EngineError> {
+        self.0.snapshot()
+    }
+    fn restore(&mut self, top: &TopK) -> Result<(), EngineError> {
+        self.0.restore(top)
+    }
+}
+
+fn lost() -> Box<dyn Engine> {
+    let pool = Arc::new(rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap());
+    let config = crate::engine::cpu::CpuConfig { metric: Metric::Euclidean, pool, simd: None };
+    Box::new(Lost(Box::new(crate::engine::cpu::CpuEngine::new(config).unwrap())))
+}
+
+fn request(out: &Path) -> SearchRequest {
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/data");
+    SearchRequest {
+        query: data.join("pbmc_query.zarr"),
+        reference: Some(data.join("pbmc_reference.zarr")),
+        out: out.to_owned(),
+        rep: "X_pca".to_owned(),
+        reference_rep: None,
+        k: K::new(5).unwrap(),
+        metric: Metric::Euclidean,
+        exclude_group: None,
+        compat: false,
+        device: DeviceRequest { choice: DeviceChoice::Cpu, ..DeviceRequest::default() },
+        within: Within::default(),
+        run: RunOptions::default(),
+    }
+}
+
+#[test]
+fn the_cpu_goes_on_where_a_device_is_lost_for_good() {
+    let dir = tempfile::tempdir().unwrap();
+    let request = request(&dir.path().join("out"));
+    let stop = Stop::new();
+    let run = Run::begin(&request.within, &Silent, &stop).unwrap();
+    let mut planned = Planned::new(&request, &run).unwrap();
+    let cpu = planned.opened.record.clone();
+    let card = EngineRecord { device: "gpu".to_owned(), adapter: "A card".to_owned(), ..cpu.clone() };
+    planned.opened = Opened { engine: lost(), record: card, reopen: Some(Box::new(|| Ok(lost()))) };
+    let manifest = Manifest {
+        format: crate::job::manifest::FORMAT,
+        version: "0".to_owned(),
+        command: "search".to_owned(),
+        parameters: planned.parameters(),
+        inputs: json!({}),
+        rows: 200,
+        reference_rows: 500,
+        k: 5,
+        finished: false,
+    };
+    let output = Output::begin(&request.out, manifest, &request.run, &run.io).unwrap();
+    let done = planned.run(&output, &run).unwrap();
+    assert_eq!((done.units, done.pairs), ((1, 0), 100_000));
+    assert_eq!(output.done(STAGE).unwrap()[&0].engines, [cpu]);
+    let message = planned.lost.unwrap();
+    assert!(message.contains("A card was lost") && message.contains("the CPU goes on"), "{message}");
+}
+
+    const U: u64 = UNIT_ROWS;
+
+    #[test]
+    fn only_a_checkpoint_of_units_that_are_to_do_is_gone_on_with() {
+        let k = K::new(1).unwrap();
+        for (rows, todo, expected) in [
+            (0..10, vec![0], true),
+            (U..2 * U + 5, vec![0, 1, 2], true),
+            (U..2 * U, vec![1], true),
+            (0..10, vec![1], false),
+            // The marker of the first unit was lost after both had been finished.
+            (U..2 * U + 5, vec![1], false),
+            (U..2 * U + 5, vec![1, 3], false),
+            (5..10, vec![0], false),
+            (0..0, vec![0], false),
+            (0..4 * U + 1, vec![0, 1, 2, 3, 4], false),
+        ] {
+            let top = TopK::empty(usize::try_from(rows.end - rows.start).unwrap(), k);
+            let saved = Checkpoint { complete_to: rows.start, rows: rows.clone(), references_done: 1, top };
+            assert_eq!(goes_on(&saved, &todo, 4 * U, k), expected, "{rows:?} of {todo:?}");
+        }
+        let saved = Checkpoint { rows: 0..1, complete_to: 0, references_done: 1, top: TopK::empty(1, k) };
+        assert!(!goes_on(&saved, &[0], 1, K::new(2).unwrap()), "another k");
+    }

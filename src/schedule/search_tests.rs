@@ -1,0 +1,157 @@
+//! Claims about blocks whose device is lost.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+
+use super::*;
+use crate::engine::cpu::{CpuConfig, CpuEngine};
+use crate::engine::{EngineLimits, Partition};
+use crate::metric::Metric;
+use crate::route::all::AllRows;
+use crate::schedule::progress::Silent;
+use crate::store::memory::MemorySource;
+
+const REFERENCES: u64 = 90;
+const BLOCK: u64 = 256;
+const QUERIES: u64 = 600;
+
+/// A CPU that loses its device at its second visit while there are losses left.
+struct Losing {
+    inner: CpuEngine,
+    visits: u32,
+    left: Arc<AtomicU32>,
+}
+
+impl Engine for Losing {
+    fn limits(&self, dim: usize, k: K) -> EngineLimits {
+        self.inner.limits(dim, k)
+    }
+    fn begin(&mut self, queries: &RowBlock, k: K, exclude: &Exclude) -> Result<(), EngineError> {
+        self.visits = 0;
+        self.inner.begin(queries, k, exclude)
+    }
+    fn visit(&mut self, part: &Arc<Partition>, visits: &[Visit]) -> Result<(), EngineError> {
+        self.visits += 1;
+        let lose = |left: u32| left.checked_sub(1);
+        if self.visits == 2 && self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, lose).is_ok() {
+            return Err(EngineError::DeviceLost { adapter: "A card".to_owned() });
+        }
+        self.inner.visit(part, visits)
+    }
+    fn bounds(&mut self) -> Result<Vec<f32>, EngineError> {
+        self.inner.bounds()
+    }
+    fn finish(&mut self) -> Result<TopK, EngineError> {
+        self.inner.finish()
+    }
+    fn snapshot(&mut self) -> Result<TopK, EngineError> {
+        self.inner.snapshot()
+    }
+    fn restore(&mut self, top: &TopK) -> Result<(), EngineError> {
+        self.inner.restore(top)
+    }
+}
+
+#[derive(Default)]
+struct Kept {
+    units: Mutex<Vec<(u64, TopK)>>,
+    saved: Mutex<Vec<Checkpoint>>,
+}
+
+impl UnitSink for Kept {
+    fn commit(&self, unit: u64, top: TopK) -> Result<(), Error> {
+        self.units.lock().unwrap().push((unit, top));
+        Ok(())
+    }
+    fn save(&self, checkpoint: &Checkpoint) -> Result<(), Error> {
+        self.saved.lock().unwrap().push(checkpoint.clone());
+        Ok(())
+    }
+}
+
+#[derive(Default)]
+struct Pairs(AtomicU32);
+
+impl Observer for Pairs {
+    fn advance(&self, _stage: Stage, step: Step) {
+        self.0.fetch_add(u32::try_from(step.pairs).unwrap(), Ordering::SeqCst);
+    }
+}
+
+fn rows(n: u64, seed: u64) -> MemorySource {
+    let values = (0..n * 3).map(|i| ((i * 7919 + seed * 104_729) % 1_009) as f32).collect();
+    MemorySource::from_f32("rows", 3, values).unwrap()
+}
+
+/// Searches with a device that is lost so often; what came of it, what was kept, and the reopenings that were asked for.
+fn run(losses: u32, resume: Option<Checkpoint>, observer: &dyn Observer) -> (Result<(), Error>, Kept, Vec<u32>) {
+    let pool = Arc::new(rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap());
+    let left = Arc::new(AtomicU32::new(losses));
+    let open = || -> Box<dyn Engine> {
+        let config = CpuConfig { metric: Metric::Euclidean, pool: Arc::clone(&pool), simd: None };
+        Box::new(Losing { inner: CpuEngine::new(config).unwrap(), visits: 0, left: Arc::clone(&left) })
+    };
+    let (queries, references) = (rows(QUERIES, 1), rows(REFERENCES, 2));
+    let (router, clock) = (AllRows::new(REFERENCES, 25), Clock::default());
+    let task = Search {
+        queries: &queries,
+        references: &references,
+        groups: None,
+        exclude_own_row: false,
+        router: &router,
+        k: K::new(5).unwrap(),
+        order: Order::QueriesStay,
+        block_rows: BLOCK,
+        todo: &[0],
+        checkpoint_every: Duration::from_secs(1_000),
+        pool: &pool,
+        clock: &clock,
+    };
+    let mut reopened = Vec::new();
+    let mut reopen = |lost: u32, _: &EngineError| {
+        reopened.push(lost);
+        Ok(open())
+    };
+    let (mut engine, kept) = (open(), Kept::default());
+    let engines = Engines { engine: &mut engine, reopen: &mut reopen };
+    let result = search(&task, engines, &kept, resume, observer, &Stop::new());
+    (result, kept, reopened)
+}
+
+#[test]
+fn a_lost_device_is_opened_again_and_the_block_repeated_with_the_same_bytes() {
+    let whole = run(0, None, &Silent).1.units.into_inner().unwrap();
+    for (losses, wanted) in [(0, vec![]), (1, vec![1]), (2, vec![1, 2])] {
+        let observer = Pairs::default();
+        let (result, kept, reopened) = run(losses, None, &observer);
+        result.unwrap();
+        assert_eq!((kept.units.into_inner().unwrap(), reopened), (whole.clone(), wanted), "{losses} losses");
+        assert_eq!(u64::from(observer.0.into_inner()), QUERIES * REFERENCES, "{losses} losses");
+    }
+}
+
+#[test]
+fn a_device_lost_three_times_in_one_block_ends_the_search() {
+    let (result, kept, reopened) = run(3, None, &Silent);
+    assert!(matches!(result, Err(Error::Engine(EngineError::DeviceLost { .. }))));
+    assert_eq!(reopened, [1, 2]);
+    assert!(kept.units.into_inner().unwrap().is_empty() && kept.saved.into_inner().unwrap().is_empty());
+}
+
+#[test]
+fn a_checkpoint_in_the_middle_of_a_partition_visits_only_what_was_not_seen() {
+    let whole = run(0, None, &Silent).1.units.into_inner().unwrap();
+    // As if another engine had seen the first 30 references, and none of them was near.
+    let top = TopK::empty(100, K::new(5).unwrap());
+    let checkpoint = Checkpoint { rows: 0..100, complete_to: 0, references_done: 30, top };
+    let observer = Pairs::default();
+    let (result, kept, _) = run(0, Some(checkpoint), &observer);
+    result.unwrap();
+    let units = kept.units.into_inner().unwrap();
+    for row in 0..100 {
+        let ids = units[0].1.row(row).0;
+        assert!(ids.iter().all(|&id| (30..REFERENCES).contains(&id)), "{ids:?}");
+    }
+    assert_eq!(units[0].1.row(100), whole[0].1.row(100));
+    assert_eq!(u64::from(observer.0.into_inner()), QUERIES * REFERENCES - 100 * 30);
+}
