@@ -1,8 +1,6 @@
 //! What can go wrong, one enum per floor, wrapped once by [`Error`]. Messages say what, where, found against expected,
 //! and what to do.
 
-mod job;
-
 use std::path::PathBuf;
 
 use thiserror::Error as ThisError;

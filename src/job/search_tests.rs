@@ -83,6 +83,7 @@ fn the_cpu_goes_on_where_a_device_is_lost_for_good() {
         rows: 200,
         reference_rows: 500,
         k: 5,
+        units: std::collections::BTreeMap::new(),
         finished: false,
     };
     let output = Output::begin(&request.out, manifest, &request.run, &run.io).unwrap();
