@@ -262,9 +262,12 @@ impl Outcome {
     }
 }
 
+/// Units by kind of engine, the engines, and whether they find the same bytes.
+type Searched = (BTreeMap<String, u64>, Vec<String>, bool);
+
 /// What searched, from the markers: how many units each kind of engine did, which engines those were, and whether they
 /// find the same bytes.
-fn engines(output: &Output) -> Result<(BTreeMap<String, u64>, Vec<String>, bool), Error> {
+fn engines(output: &Output) -> Result<Searched, Error> {
     let (mut kinds, mut all) = (BTreeMap::new(), Vec::new());
     for marker in output.done(search::STAGE)?.into_values() {
         // A unit that goes on with another variant of the same kind is still one of that kind.

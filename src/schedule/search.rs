@@ -92,12 +92,15 @@ pub trait UnitSink: Sync {
     fn save(&self, checkpoint: &Checkpoint) -> Result<(), Error>;
 }
 
+/// Opens an engine in the place of one that was lost so many times, the last time like this.
+pub type Reopen<'a> = dyn FnMut(u32, &EngineError) -> Result<Box<dyn Engine>, Error> + 'a;
+
 /// Where the engine comes from, also after its device was lost.
 pub struct Engines<'a> {
     /// What searches.
     pub engine: &'a mut Box<dyn Engine>,
     /// Opens what takes its place before a block is repeated. It is told how often the block was lost, and how.
-    pub reopen: &'a mut dyn FnMut(u32, &EngineError) -> Result<Box<dyn Engine>, Error>,
+    pub reopen: &'a mut Reopen<'a>,
 }
 
 /// How often a block is tried on a device that is lost meanwhile.
@@ -304,7 +307,9 @@ impl Loop<'_, '_> {
 /// at two distances would be two neighbours.
 fn unseen(mut visits: Vec<Visit>, partition: &Range<u64>, seen_to: u64) -> Vec<Visit> {
     let seen = u32::try_from(seen_to.saturating_sub(partition.start)).unwrap_or(u32::MAX);
-    visits.iter_mut().for_each(|visit| visit.rows.start = visit.rows.start.max(seen));
+    for visit in &mut visits {
+        visit.rows.start = visit.rows.start.max(seen);
+    }
     visits.retain(|visit| visit.rows.start < visit.rows.end);
     visits
 }

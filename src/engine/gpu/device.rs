@@ -61,7 +61,7 @@ pub enum AdapterChoice {
 /// An opened adapter.
 #[derive(Debug)]
 pub(super) struct Device {
-    pub device: wgpu::Device,
+    pub gpu: wgpu::Device,
     pub queue: wgpu::Queue,
     pub adapter: Adapter,
     lost: Arc<AtomicBool>,
@@ -154,7 +154,7 @@ impl Adapter {
         let lost = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&lost);
         device.set_device_lost_callback(move |_, _| flag.store(true, Ordering::Release));
-        Ok(Device { device, queue, adapter: self.clone(), lost })
+        Ok(Device { gpu: device, queue, adapter: self.clone(), lost })
     }
 
     /// Whether it has what a variant needs.
@@ -186,7 +186,7 @@ impl Device {
     }
 
     /// An error of this adapter.
-    pub fn error(&self, what: &'static str, why: impl ToString) -> EngineError {
+    pub fn error(&self, what: &'static str, why: impl std::fmt::Display) -> EngineError {
         if self.is_lost() {
             return EngineError::DeviceLost { adapter: self.adapter.name.clone() };
         }
@@ -195,7 +195,7 @@ impl Device {
 
     /// Waits until everything submitted is done.
     pub fn wait(&self) -> Result<(), EngineError> {
-        match self.device.poll(wgpu::PollType::wait_indefinitely()) {
+        match self.gpu.poll(wgpu::PollType::wait_indefinitely()) {
             Ok(_) if self.is_lost() => Err(self.error("waiting", "the device was lost")),
             Ok(_) => Ok(()),
             Err(why) => Err(self.error("waiting", why)),
@@ -204,10 +204,10 @@ impl Device {
 
     /// Runs what may run out of memory or be refused.
     pub fn checked<T>(&self, what: &'static str, work: impl FnOnce(&wgpu::Device) -> T) -> Result<T, EngineError> {
-        let memory = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
-        let validation = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
-        let internal = self.device.push_error_scope(wgpu::ErrorFilter::Internal);
-        let done = work(&self.device);
+        let memory = self.gpu.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let validation = self.gpu.push_error_scope(wgpu::ErrorFilter::Validation);
+        let internal = self.gpu.push_error_scope(wgpu::ErrorFilter::Internal);
+        let done = work(&self.gpu);
         for scope in [internal, validation] {
             if let Some(why) = block_on(scope.pop()) {
                 return Err(self.error(what, why));

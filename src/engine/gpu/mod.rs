@@ -294,7 +294,7 @@ fn overflowed(device: &Device, workshop: &Workshop, queries: usize) -> Result<Ve
     }
     let mut rows = read(4 + u64::from(n) * 4, 1)?;
     rows.sort_unstable();
-    let mut commands = device.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+    let mut commands = device.gpu.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
     commands.clear_buffer(&workshop.counts, workshop.overflow_offset(), Some(4));
     device.queue.submit([commands.finish()]);
     Ok(rows)

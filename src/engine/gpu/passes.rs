@@ -93,7 +93,7 @@ impl Pass {
         if workgroups == 0 {
             return;
         }
-        let gpu = &device.device;
+        let gpu = &device.gpu;
         let params = gpu.create_buffer_init(&wgpu::util::BufferInitDescriptor {
             label: Some(self.label),
             contents: bytemuck::bytes_of(params),

@@ -165,7 +165,7 @@ pub(super) fn read_back(
     offset: u64,
     bytes: u64,
 ) -> Result<wgpu::BufferView, EngineError> {
-    let mut commands = device.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+    let mut commands = device.gpu.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
     commands.copy_buffer_to_buffer(from, offset, staging, 0, bytes);
     device.queue.submit([commands.finish()]);
     let (sender, receiver) = std::sync::mpsc::channel();

@@ -105,7 +105,7 @@ impl Packing<'_> {
             channels: int(channels),
             ..self.space.pack_params()
         };
-        let mut commands = self.device.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        let mut commands = self.device.gpu.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         let mut buffers = vec![&stored.rows, &stored.marks, self.centre, &tiles];
         buffers.extend(states);
         pass.add(self.device, &mut commands, &buffers, &params, int(slots).div_ceil(ROW_THREADS));
@@ -143,7 +143,7 @@ impl Packing<'_> {
             rows: int(n),
             ..HalfParams::default()
         };
-        let mut commands = self.device.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        let mut commands = self.device.gpu.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         let mut buffers = vec![tiles, &fragments];
         if of == HalfOf::Queries {
             buffers.push(&shares);

@@ -58,7 +58,7 @@ impl Workshop {
 }
 
 /// A visit's objects.
-pub(super) struct Search<'a> {
+pub(super) struct Objects<'a> {
     pub device: &'a Device,
     pub variant: &'a Variant,
     pub programs: &'a Programs,
@@ -68,6 +68,11 @@ pub(super) struct Search<'a> {
     pub merge: MergeParams,
     /// Rows seen before by every query of the visit.
     pub seen: u64,
+}
+
+/// Visits of one partition.
+pub(super) struct Search<'a> {
+    o: Objects<'a>,
     commands: Commands<'a>,
 }
 
@@ -85,7 +90,7 @@ impl Commands<'_> {
             self.submit();
         }
         self.pairs += pairs;
-        let gpu = &self.device.device;
+        let gpu = &self.device.gpu;
         self.encoder.get_or_insert_with(|| gpu.create_command_encoder(&wgpu::CommandEncoderDescriptor::default()))
     }
 
@@ -121,32 +126,20 @@ enum Which<'a> {
     Listed(&'a wgpu::Buffer, u32),
 }
 
-/// The objects of a search, before its commands.
-pub(super) struct Objects<'a> {
-    pub device: &'a Device,
-    pub variant: &'a Variant,
-    pub programs: &'a Programs,
-    pub workshop: &'a Workshop,
-    pub queries: &'a Queries,
-    pub part: &'a Resident,
-    pub merge: MergeParams,
-    pub seen: u64,
-}
-
 impl<'a> Search<'a> {
+    /// A search of these objects with nothing submitted.
     pub fn new(o: Objects<'a>) -> Self {
         let commands = Commands { device: o.device, encoder: None, pairs: 0, pairs_max: o.workshop.pairs_max };
-        let Objects { device, variant, programs, workshop, queries, part, merge, seen } = o;
-        Self { device, variant, programs, workshop, queries, part, merge, seen, commands }
+        Self { o, commands }
     }
 
     /// Searches one visit. What overflowed is noted on the device.
     pub fn visit(&mut self, visit: &Visit) -> Result<(), EngineError> {
-        let tile = int(self.variant.references());
+        let tile = int(self.o.variant.references());
         let tiles = Tiles::of(&visit.rows, tile);
-        let n = int(self.queries.stored.n);
-        for first in (0..n).step_by(usize::try_from(self.workshop.chunk).unwrap_or(1)) {
-            let chunk = first..first.saturating_add(self.workshop.chunk).min(n);
+        let n = int(self.o.queries.stored.n);
+        for first in (0..n).step_by(usize::try_from(self.o.workshop.chunk).unwrap_or(1)) {
+            let chunk = first..first.saturating_add(self.o.workshop.chunk).min(n);
             match &visit.queries {
                 VisitQueries::All => self.chunk(&chunk, &tiles, None)?,
                 list @ VisitQueries::List(_) => {
@@ -163,14 +156,14 @@ impl<'a> Search<'a> {
 
     /// One chunk of queries, or some rows of it, against the tiles of a visit.
     fn chunk(&mut self, chunk: &Range<u32>, tiles: &Tiles, list: Option<&[u32]>) -> Result<(), EngineError> {
-        let (tile_rows, q_tile) = (self.variant.references(), self.variant.queries());
+        let (tile_rows, q_tile) = (self.o.variant.references(), self.o.variant.queries());
         let count = list.map_or(chunk.end - chunk.start, |rows| int(rows.len()));
         let work = list.map(|rows| self.list("query rows", rows));
         let which = match &work {
             Some(rows) => Which::Listed(rows, count),
             None => Which::Chunk(chunk),
         };
-        let seeded = if self.seen == 0 { seeds(tiles.n, tile_rows, self.workshop.seed_rows) } else { 0 };
+        let seeded = if self.o.seen == 0 { seeds(tiles.n, tile_rows, self.o.workshop.seed_rows) } else { 0 };
         self.ranged(chunk, which, tiles, 0..seeded);
         let slots = match list {
             Some(rows) => Some(self.gather(rows)?),
@@ -179,16 +172,18 @@ impl<'a> Search<'a> {
         let first_tile = if list.is_some() { 0 } else { chunk.start / int(q_tile) };
         let tiled = match &slots {
             Some(slots) => slots,
-            None => &Slots::of(self.queries)?,
+            None => &Slots::of(self.o.queries)?,
         };
-        let seen = u32::try_from(self.seen / tile_rows as u64).unwrap_or(u32::MAX);
+        let seen = u32::try_from(self.o.seen / tile_rows as u64).unwrap_or(u32::MAX);
         let query_tiles = count.div_ceil(int(q_tile));
         for step in steps(tiles.n, seeded, seen) {
             self.columns(tiled, first_tile * int(q_tile), query_tiles * int(q_tile));
             let pairs = u64::from(query_tiles) * (q_tile * tile_rows) as u64;
-            for part in short(step, pairs, self.workshop.pairs_max) {
+            for part in short(step, pairs, self.o.workshop.pairs_max) {
                 let mut jobs = jobs(query_tiles, &part, tiles);
-                jobs.iter_mut().for_each(|job| job.query_tile += first_tile);
+                for job in &mut jobs {
+                    job.query_tile += first_tile;
+                }
                 self.tile(chunk, tiled, &jobs, pairs * u64::from(part.end - part.start));
             }
             self.merge(chunk, which, MergeParams::default(), 0);
@@ -198,84 +193,84 @@ impl<'a> Search<'a> {
 
     /// The queries of a list in tiles of their own.
     fn gather(&mut self, rows: &[u32]) -> Result<Slots, EngineError> {
-        let all = self.queries.tiled()?;
-        let slots = slots(rows.iter().copied(), self.variant.queries());
+        let all = self.o.queries.tiled()?;
+        let slots = slots(rows.iter().copied(), self.o.variant.queries());
         let n = int(slots.len());
         let list = self.list("slots", &slots);
-        let (pass, from, channels, bytes) = match (&self.programs.half, &all.half) {
+        let (pass, from, channels, bytes) = match (&self.o.programs.half, &all.half) {
             (Some(programs), Some(half)) => {
-                (&programs.gather, &half.fragments, 16 * Variant::fragments(self.queries.dim).0, 2)
+                (&programs.gather, &half.fragments, 16 * Variant::fragments(self.o.queries.dim).0, 2)
             }
-            _ => (&self.programs.gather, &all.tiles, self.queries.channels, 4),
+            _ => (&self.o.programs.gather, &all.tiles, self.o.queries.channels, 4),
         };
-        let tiles = buffer(self.device, "gathered queries", slots.len() * channels * bytes)?;
+        let tiles = buffer(self.o.device, "gathered queries", slots.len() * channels * bytes)?;
         let params = GatherParams { slots: n, channels: int(channels), ..GatherParams::default() };
-        pass.add(self.device, self.commands.add(0), &[from, &list, &tiles], &params, n.div_ceil(ROW_THREADS));
+        pass.add(self.o.device, self.commands.add(0), &[from, &list, &tiles], &params, n.div_ceil(ROW_THREADS));
         Ok(Slots { tiles, rows: list })
     }
 
     /// Brings thresholds to the columns of the slots' fragments, where there are any.
     fn columns(&mut self, slots: &Slots, first: u32, n: u32) {
-        let half = self.queries.tiled.as_ref().and_then(|tiled| tiled.half.as_ref());
-        if let (Some(programs), Some(half)) = (&self.programs.half, half) {
-            let blocks = int(Variant::fragments(self.queries.dim).0);
+        let half = self.o.queries.tiled.as_ref().and_then(|tiled| tiled.half.as_ref());
+        if let (Some(programs), Some(half)) = (&self.o.programs.half, half) {
+            let blocks = int(Variant::fragments(self.o.queries.dim).0);
             let params = ColumnsParams { slots: n, first, blocks, ..ColumnsParams::default() };
-            let buffers = [&self.queries.states, &half.shares, &slots.rows, &slots.tiles];
-            programs.columns.add(self.device, self.commands.add(0), &buffers, &params, n.div_ceil(ROW_THREADS));
+            let buffers = [&self.o.queries.states, &half.shares, &slots.rows, &slots.tiles];
+            programs.columns.add(self.o.device, self.commands.add(0), &buffers, &params, n.div_ceil(ROW_THREADS));
         }
     }
 
     fn tile(&mut self, chunk: &Range<u32>, slots: &Slots, jobs: &[Job], pairs: u64) {
         let list = self.list("jobs", jobs);
         let n = int(jobs.len());
-        let Workshop { counts, survivors, room, .. } = self.workshop;
-        let (states, tiles) = (&self.queries.states, &self.part.tiled.tiles);
+        let Workshop { counts, survivors, room, .. } = self.o.workshop;
+        let (states, tiles) = (&self.o.queries.states, &self.o.part.tiled.tiles);
         let commands = self.commands.add(pairs);
-        if let (Some(programs), Some(half)) = (&self.programs.half, &self.part.tiled.half) {
-            let channels = int(Packing::channels(self.variant, self.queries.dim, 2));
+        if let (Some(programs), Some(half)) = (&self.o.programs.half, &self.o.part.tiled.half) {
+            let channels = int(Packing::channels(self.o.variant, self.o.queries.dim, 2));
             let params = HalfTileParams { jobs: n, room: *room, first_row: chunk.start, channels };
             let buffers =
                 [&slots.tiles, &half.fragments, tiles, states, &slots.rows, &list, counts, survivors];
-            programs.tile.add(self.device, commands, &buffers, &params, n);
+            programs.tile.add(self.o.device, commands, &buffers, &params, n);
         } else {
-            let slabs = int(self.variant.slabs(self.queries.dim).0);
+            let slabs = int(self.o.variant.slabs(self.o.queries.dim).0);
             let params = TileParams { jobs: n, slabs, room: *room, first_row: chunk.start };
             let buffers = [&slots.tiles, tiles, states, &slots.rows, &list, counts, survivors];
-            self.programs.tile.add(self.device, commands, &buffers, &params, n);
+            self.o.programs.tile.add(self.o.device, commands, &buffers, &params, n);
         }
     }
 
     /// Gives what passed the filter, or all rows of a range, exact distances and merges them.
     fn merge(&mut self, chunk: &Range<u32>, which: Which<'_>, range: MergeParams, pairs: u64) {
         let (listed, work, queries) = match which {
-            Which::Chunk(rows) => (0, &self.workshop.nothing, rows.end - rows.start),
+            Which::Chunk(rows) => (0, &self.o.workshop.nothing, rows.end - rows.start),
             Which::Listed(rows, count) => (1, rows, count),
         };
         let params = MergeParams {
-            width: int(super::rows::width(self.queries.dim)),
-            k: int(self.queries.k.get()),
-            room: self.workshop.room,
+            width: int(super::rows::width(self.o.queries.dim)),
+            k: int(self.o.queries.k.get()),
+            room: self.o.workshop.room,
             first_row: chunk.start,
             queries,
             listed,
-            overflow_at: self.workshop.chunk,
-            tile: int(self.variant.references()),
-            own_row: u32::from(self.queries.own_row),
-            share: self.merge.share,
+            overflow_at: self.o.workshop.chunk,
+            tile: int(self.o.variant.references()),
+            own_row: u32::from(self.o.queries.own_row),
+            share: self.o.merge.share,
             ..range
         };
         let buffers = [
-            &self.queries.stored.rows,
-            &self.part.stored.rows,
-            &self.queries.states,
-            &self.part.stored.marks,
-            &self.queries.tops,
-            &self.workshop.counts,
-            &self.workshop.survivors,
+            &self.o.queries.stored.rows,
+            &self.o.part.stored.rows,
+            &self.o.queries.states,
+            &self.o.part.stored.marks,
+            &self.o.queries.tops,
+            &self.o.workshop.counts,
+            &self.o.workshop.survivors,
             work,
         ];
         let commands = self.commands.add(pairs);
-        self.programs.merge.add(self.device, commands, &buffers, &params, queries);
+        self.o.programs.merge.add(self.o.device, commands, &buffers, &params, queries);
     }
 
     /// All rows at some positions, each at its exact distance.
@@ -284,8 +279,8 @@ impl<'a> Search<'a> {
             Which::Chunk(rows) => rows.end - rows.start,
             Which::Listed(_, count) => count,
         };
-        let pairs = u64::from(queries) * self.variant.references() as u64 * EXACT_COST;
-        for part in short(positions, pairs, self.workshop.pairs_max) {
+        let pairs = u64::from(queries) * self.o.variant.references() as u64 * EXACT_COST;
+        for part in short(positions, pairs, self.o.workshop.pairs_max) {
             let range = MergeParams {
                 ranged: 1,
                 first_position: part.start,
@@ -312,7 +307,7 @@ impl<'a> Search<'a> {
         if rows.is_empty() {
             return;
         }
-        let tiles = Tiles::of(&visit.rows, int(self.variant.references()));
+        let tiles = Tiles::of(&visit.rows, int(self.o.variant.references()));
         let buffer = self.list("overflowed queries", &rows);
         // Survivors are not looked at, so any chunk will do.
         self.ranged(&(0..1), Which::Listed(&buffer, int(rows.len())), &tiles, 0..tiles.n);
@@ -322,6 +317,6 @@ impl<'a> Search<'a> {
     fn list<T: bytemuck::Pod>(&self, what: &'static str, values: &[T]) -> wgpu::Buffer {
         let usage = wgpu::BufferUsages::STORAGE;
         let contents = bytemuck::cast_slice(values);
-        self.device.device.create_buffer_init(&wgpu::util::BufferInitDescriptor { label: Some(what), contents, usage })
+        self.o.device.gpu.create_buffer_init(&wgpu::util::BufferInitDescriptor { label: Some(what), contents, usage })
     }
 }
