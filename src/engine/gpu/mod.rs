@@ -7,6 +7,10 @@
 //! before anything else is asked. See `shaders/README.md`.
 
 mod device;
+#[cfg(test)]
+mod filter_tests;
+#[cfg(test)]
+mod layout_tests;
 mod params;
 mod passes;
 mod programs;
@@ -320,7 +324,8 @@ impl Engine for GpuEngine {
                 bytes_per_query: self.query_bytes(1, dim, k.get()),
                 bytes_per_reference: bytes(Stored::bytes_per_row(dim)) + packed,
                 bytes_fixed: self.workshop_bytes() + (1 << 20),
-                query_rows_max: self.device.adapter.binding_bytes_max / bytes((12 * k.get()).max(16 * rows::width(dim))),
+                query_rows_max: self.device.adapter.binding_bytes_max
+                    / bytes((12 * k.get()).max(16 * rows::width(dim))),
             }),
         }
     }

@@ -55,6 +55,11 @@ fn step(metric: Metric) -> &'static str {
     }
 }
 
+/// Whether the tile is computed on cooperative matrices, which add up products and nothing else.
+fn has_half(metric: Metric, variant: &Variant) -> bool {
+    variant.is_cooperative() && step(metric) == "dot"
+}
+
 /// What the exact form adds up.
 fn form(metric: Metric) -> &'static str {
     match metric {
@@ -102,7 +107,7 @@ pub(super) fn sources(metric: Metric, dim: usize, variant: &Variant) -> Vec<(&'s
         ("merge.wgsl", "merge", merge),
         ("gather.wgsl", "gathering queries", gather(false)),
     ];
-    if variant.is_cooperative() {
+    if has_half(metric, variant) {
         let (blocks, extra) = Variant::fragments(dim);
         let pack = |queries: bool, tile: usize| -> Words {
             vec![
@@ -154,7 +159,7 @@ impl Programs {
             tile: next()?,
             merge: next()?,
             gather: next()?,
-            half: match variant.is_cooperative() {
+            half: match has_half(metric, variant) {
                 true => Some(HalfPrograms {
                     pack_queries: next()?,
                     pack_references: next()?,

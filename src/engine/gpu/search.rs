@@ -234,8 +234,7 @@ impl<'a> Search<'a> {
         if let (Some(programs), Some(half)) = (&self.programs.half, &self.part.tiled.half) {
             let channels = int(Packing::channels(self.variant, self.queries.dim, 2));
             let params = HalfTileParams { jobs: n, room: *room, first_row: chunk.start, channels };
-            let buffers =
-                [&slots.tiles, &half.fragments, tiles, states, &slots.rows, &list, counts, survivors];
+            let buffers = [&slots.tiles, &half.fragments, tiles, states, &slots.rows, &list, counts, survivors];
             programs.tile.add(self.device, commands, &buffers, &params, n);
         } else {
             let slabs = int(self.variant.slabs(self.queries.dim).0);
