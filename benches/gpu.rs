@@ -100,7 +100,8 @@ impl Mixture {
         // Squares of normals are Dirichlet(0.5) once they add up to 1.
         let raw: Vec<f32> = (0..CLUSTERS).map(|_| normal(&mut rng).powi(2)).collect();
         let total: f32 = raw.iter().sum();
-        let mut scaled = |n: usize, by: f32| -> Vec<f32> { (0..n * dim).map(|i| normal(&mut rng) * scale[i % dim] * by).collect() };
+        let mut scaled =
+            |n: usize, by: f32| -> Vec<f32> { (0..n * dim).map(|i| normal(&mut rng) * scale[i % dim] * by).collect() };
         let (centres, planes) = (scaled(CLUSTERS, 1.0), scaled(CLUSTERS * INSIDE, 1.0 / (INSIDE as f32).sqrt()));
         let shift = scaled(1, 0.05);
         Self { weights: raw.iter().map(|w| w / total).collect(), centres, planes, shift, scale }
@@ -116,10 +117,18 @@ impl Mixture {
                     "clustered" => (i * BLOCK + row) as f32 / n as f32,
                     _ => rng.random_range(0.0..1.0),
                 };
-                let cluster = self.weights.iter().position(|w| { left -= w; left < 0.0 }).unwrap_or(CLUSTERS - 1);
+                let cluster = self
+                    .weights
+                    .iter()
+                    .position(|w| {
+                        left -= w;
+                        left < 0.0
+                    })
+                    .unwrap_or(CLUSTERS - 1);
                 let inside: Vec<f32> = (0..INSIDE).map(|_| normal(&mut rng)).collect();
                 for (j, out) in out.iter_mut().enumerate() {
-                    let plane: f32 = (0..INSIDE).map(|p| inside[p] * self.planes[(cluster * INSIDE + p) * dim + j]).sum();
+                    let plane: f32 =
+                        (0..INSIDE).map(|p| inside[p] * self.planes[(cluster * INSIDE + p) * dim + j]).sum();
                     *out = self.centres[cluster * dim + j] + plane + normal(&mut rng) * 0.15 * self.scale[j];
                     *out += if shifted { self.shift[j] } else { 0.0 };
                 }
@@ -156,7 +165,8 @@ fn wrong(case: &Case, queries: &[f32], references: &[f32], found: &TopK, check: 
         let ids = found.row(q).0;
         let same = |(&id, &(true_distance, r)): (&u64, &(f64, usize))| {
             id == r as u64
-                || usize::try_from(id).is_ok_and(|id| id < case.references && band.is_tie(distance(id), true_distance, 0.0))
+                || usize::try_from(id)
+                    .is_ok_and(|id| id < case.references && band.is_tie(distance(id), true_distance, 0.0))
         };
         !ids.iter().zip(&all).all(same)
     };
@@ -166,7 +176,8 @@ fn wrong(case: &Case, queries: &[f32], references: &[f32], found: &TopK, check: 
 fn run(args: &Args, adapter: &Adapter, case: &Case, queries: &[f32], references: &[f32], variant: &str) {
     let pool = Arc::new(rayon::ThreadPoolBuilder::new().build().expect("a pool"));
     let metric: Metric = args.metric.parse().expect("a metric");
-    let config = GpuConfig { metric, pool, adapter: adapter.clone(), variant: Some(variant.to_owned()), memory: args.memory };
+    let config =
+        GpuConfig { metric, pool, adapter: adapter.clone(), variant: Some(variant.to_owned()), memory: args.memory };
     let mut engine = GpuEngine::new(config).expect("an engine");
     let k = K::new(case.k).expect("a k");
     let values = args.partition * case.dim;
@@ -197,7 +208,10 @@ fn run(args: &Args, adapter: &Adapter, case: &Case, queries: &[f32], references:
     }
     let first = (begins.remove(0), seconds.remove(0));
     finishes.remove(0);
-    let median = |mut times: Vec<f64>| { times.sort_by(f64::total_cmp); times[times.len() / 2] };
+    let median = |mut times: Vec<f64>| {
+        times.sort_by(f64::total_cmp);
+        times[times.len() / 2]
+    };
     let (search, begin, finish) = (median(seconds), median(begins), median(finishes));
     let pairs = case.queries as f64 * case.references as f64;
     let found = found.expect("a result");

@@ -29,8 +29,14 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     var high = f16(-65504.0);
     var low = f16(-65504.0);
     if (row != 0xffffffffu) {
-        let tau = bitcast<f32>(states[2u * row + 1u].x) + shares[row];
-        let raised = clamp(tau + 0.000002 * abs(tau) + 0.0000002, -60000.0, 60000.0);
+        let tau = bitcast<f32>(states[2u * row + 1u].x);
+        let share = shares[row];
+        // What is open stays so; the two together would be infinite.
+        var raised = 60000.0;
+        if (tau < 1.0e38 && share < 1.0e38) {
+            let sum = tau + share;
+            raised = clamp(sum + 0.000002 * abs(sum) + 0.0000002, -60000.0, 60000.0);
+        }
         high = f16(raised);
         low = f16(raised - f32(high));
     }

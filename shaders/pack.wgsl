@@ -114,7 +114,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     let half = 0.5 * sum;
     let zero = select(0.0, params.zero_share, (mark.w & ZERO_VECTOR) != 0u);
 //% else
-    let slack = (1.0 + 4.0 * params.gamma) * 1.02 * (2.0 * ULP * sum + params.shift);
+    let slack = (1.0 + 4.0 * params.gamma) * 1.02 * (2.0 * ULP * sum + params.shift) + SMALL;
 //% endif
 //% if queries
     let id = array<u32, 4>(mark.x, mark.y, mark.z, mark.w);

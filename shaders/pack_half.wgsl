@@ -39,6 +39,8 @@ const EXTRA = ${ extra }u;
 const U = 0.000244140625;
 // Half the square of the largest norm that leaves room for products within f16's range.
 const HALF_MAX = 16384.0;
+// The largest bias. With products within 32768 either way, a threshold of 60000 lets all of them through.
+const BIAS_MAX = 20000.0;
 
 //% include "numbers.wgsl"
 
@@ -76,19 +78,19 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     }
 //% else
     let bias = tiles[source];
-    var high = f16(-65504.0);
-    var low = f16(-65504.0);
-    if (bias < 3.0e38) {
+    let absent = bias >= 3.0e38;
+    // A bias that f16 cannot hold comes of a zero vector's share. It passes always, since clamping would part it from the
+    // thresholds, which are clamped too.
+    let always = !absent && (far || bias < -3.0e38 || bias > BIAS_MAX);
+    var high = f16(select(-65504.0, 65504.0, always));
+    var low = high;
+    if (!absent && !always) {
         let value = share - bias;
         let raised = value + 0.000002 * abs(value) + 0.0000002;
-        high = f16(clamp(raised, -60000.0, 60000.0));
-        low = f16(clamp(raised - f32(high), -60000.0, 60000.0));
-        if (far || bias < -3.0e38) {
-            high = f16(65504.0);
-            low = f16(65504.0);
-        }
+        high = f16(raised);
+        low = f16(raised - f32(high));
     }
-    if (far || bias >= 3.0e38 || bias < -3.0e38) {
+    if (absent || always) {
         for (var k = 0u; k < params.dim; k++) { fragments[to + (k / 16u) * 256u + k % 16u] = f16(0.0); }
     }
     let at = to + (EXTRA / 16u) * 256u + EXTRA % 16u;

@@ -31,14 +31,7 @@ const RESUME: RunOptions = RunOptions {
 
 fn marker(output: &Output, unit: u64) -> Marker {
     let record = output.folder.write(&format!("array/{unit}"), b"data").unwrap();
-    Marker {
-        unit,
-        files: vec![record.into()],
-        statistics: None,
-        own_row_first: None,
-        kth: None,
-        engines: Vec::new(),
-    }
+    Marker { unit, files: vec![record.into()], statistics: None, own_row_first: None, kth: None, engines: Vec::new() }
 }
 
 const OVERWRITE: RunOptions = RunOptions { resume: false, overwrite: true, ..RESUME };

@@ -94,27 +94,27 @@ fn the_cpu_goes_on_where_a_device_is_lost_for_good() {
     assert!(message.contains("A card was lost") && message.contains("the CPU goes on"), "{message}");
 }
 
-    const U: u64 = UNIT_ROWS;
+const U: u64 = UNIT_ROWS;
 
-    #[test]
-    fn only_a_checkpoint_of_units_that_are_to_do_is_gone_on_with() {
-        let k = K::new(1).unwrap();
-        for (rows, todo, expected) in [
-            (0..10, vec![0], true),
-            (U..2 * U + 5, vec![0, 1, 2], true),
-            (U..2 * U, vec![1], true),
-            (0..10, vec![1], false),
-            // The marker of the first unit was lost after both had been finished.
-            (U..2 * U + 5, vec![1], false),
-            (U..2 * U + 5, vec![1, 3], false),
-            (5..10, vec![0], false),
-            (0..0, vec![0], false),
-            (0..4 * U + 1, vec![0, 1, 2, 3, 4], false),
-        ] {
-            let top = TopK::empty(usize::try_from(rows.end - rows.start).unwrap(), k);
-            let saved = Checkpoint { complete_to: rows.start, rows: rows.clone(), references_done: 1, top };
-            assert_eq!(goes_on(&saved, &todo, 4 * U, k), expected, "{rows:?} of {todo:?}");
-        }
-        let saved = Checkpoint { rows: 0..1, complete_to: 0, references_done: 1, top: TopK::empty(1, k) };
-        assert!(!goes_on(&saved, &[0], 1, K::new(2).unwrap()), "another k");
+#[test]
+fn only_a_checkpoint_of_units_that_are_to_do_is_gone_on_with() {
+    let k = K::new(1).unwrap();
+    for (rows, todo, expected) in [
+        (0..10, vec![0], true),
+        (U..2 * U + 5, vec![0, 1, 2], true),
+        (U..2 * U, vec![1], true),
+        (0..10, vec![1], false),
+        // The marker of the first unit was lost after both had been finished.
+        (U..2 * U + 5, vec![1], false),
+        (U..2 * U + 5, vec![1, 3], false),
+        (5..10, vec![0], false),
+        (0..0, vec![0], false),
+        (0..4 * U + 1, vec![0, 1, 2, 3, 4], false),
+    ] {
+        let top = TopK::empty(usize::try_from(rows.end - rows.start).unwrap(), k);
+        let saved = Checkpoint { complete_to: rows.start, rows: rows.clone(), references_done: 1, top };
+        assert_eq!(goes_on(&saved, &todo, 4 * U, k), expected, "{rows:?} of {todo:?}");
     }
+    let saved = Checkpoint { rows: 0..1, complete_to: 0, references_done: 1, top: TopK::empty(1, k) };
+    assert!(!goes_on(&saved, &[0], 1, K::new(2).unwrap()), "another k");
+}

@@ -116,7 +116,12 @@ pub fn choose(choice: &AdapterChoice) -> Result<Adapter, EngineError> {
     let mut all = adapters();
     let known = match all.len() {
         0 => "none: no Vulkan, Metal or DX12 driver was found".to_owned(),
-        _ => all.iter().enumerate().map(|(i, a)| format!("gpu:{i} {} ({})", a.name, a.backend)).collect::<Vec<_>>().join(", "),
+        _ => all
+            .iter()
+            .enumerate()
+            .map(|(i, a)| format!("gpu:{i} {} ({})", a.name, a.backend))
+            .collect::<Vec<_>>()
+            .join(", "),
     };
     let (at, asked) = match choice {
         AdapterChoice::Best => (all.iter().position(|a| a.kind != AdapterKind::Software), "a GPU".to_owned()),

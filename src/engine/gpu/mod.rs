@@ -7,6 +7,10 @@
 //! before anything else is asked. See `shaders/README.md`.
 
 mod device;
+#[cfg(test)]
+mod filter_tests;
+#[cfg(test)]
+mod layout_tests;
 mod params;
 mod passes;
 mod programs;
@@ -26,14 +30,14 @@ use std::sync::Arc;
 use self::device::Device;
 pub use self::device::{Adapter, AdapterChoice, AdapterKind, adapters, choose};
 use self::programs::Programs;
-use self::queries::{Queries, bytes_per_query, read_back};
+use self::queries::{Queries, bytes_per_query};
 use self::resident::{HalfOf, Packing, Resident, Residents, Stored, Tiled, buffer, int};
 use self::rows::Rows;
 use self::search::{Objects, Search, Workshop};
 use self::space::Space;
 pub use self::variant::{VARIANTS, Variant};
 use super::visits::check_visits;
-use super::{Engine, EngineLimits, Exclude, Partition, Visit, VisitQueries};
+use super::{Engine, EngineLimits, Exclude, Partition, Visit};
 use crate::block::RowBlock;
 use crate::engine::cpu::exact::check_rows;
 use crate::error::EngineError;
@@ -259,7 +263,7 @@ impl GpuEngine {
         let Some((part, visits)) = self.unsettled.take() else { return Ok(()) };
         let (_, queries) = self.begun("visit")?;
         let workshop = self.workshop.as_ref().ok_or(EngineError::NotBegun { call: "visit" })?;
-        let overflowed = overflowed(&self.device, workshop, queries.stored.n)?;
+        let overflowed = workshop.overflowed(&self.device, queries.stored.n)?;
         if !overflowed.is_empty() {
             self.overflows += overflowed.len() as u64;
             let mut search = self.search(&part, 0)?;
@@ -269,35 +273,6 @@ impl GpuEngine {
         }
         Ok(())
     }
-}
-
-/// The queries whose survivors did not fit since this was last asked.
-fn overflowed(device: &Device, workshop: &Workshop, queries: usize) -> Result<Vec<u32>, EngineError> {
-    let staging = device.checked("reading overflows", |gpu| {
-        gpu.create_buffer(&wgpu::BufferDescriptor {
-            label: Some("overflows on their way"),
-            size: (queries as u64 + 1) * 4,
-            usage: wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::MAP_READ,
-            mapped_at_creation: false,
-        })
-    })?;
-    let read = |bytes: u64, skip: usize| -> Result<Vec<u32>, EngineError> {
-        let view = read_back(device, &staging, &workshop.counts, workshop.overflow_offset(), bytes)?;
-        let words = bytemuck::cast_slice::<u8, u32>(&view)[skip..].to_vec();
-        drop(view);
-        staging.unmap();
-        Ok(words)
-    };
-    let n = read(4, 0)?[0];
-    if n == 0 {
-        return Ok(Vec::new());
-    }
-    let mut rows = read(4 + u64::from(n) * 4, 1)?;
-    rows.sort_unstable();
-    let mut commands = device.gpu.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-    commands.clear_buffer(&workshop.counts, workshop.overflow_offset(), Some(4));
-    device.queue.submit([commands.finish()]);
-    Ok(rows)
 }
 
 impl Engine for GpuEngine {
@@ -320,7 +295,8 @@ impl Engine for GpuEngine {
                 bytes_per_query: self.query_bytes(1, dim, k.get()),
                 bytes_per_reference: bytes(Stored::bytes_per_row(dim)) + packed,
                 bytes_fixed: self.workshop_bytes() + (1 << 20),
-                query_rows_max: self.device.adapter.binding_bytes_max / bytes((12 * k.get()).max(16 * rows::width(dim))),
+                query_rows_max: self.device.adapter.binding_bytes_max
+                    / bytes((12 * k.get()).max(16 * rows::width(dim))),
             }),
         }
     }
@@ -348,7 +324,8 @@ impl Engine for GpuEngine {
         let Tuning { chunk, room, seed_rows, pairs_max } = self.tuning;
         let chunk = chunk.min(int(queries.rows().next_multiple_of(self.variant.queries()).max(1)));
         self.workshop = None;
-        self.workshop = Some(Workshop::new(&self.device, chunk, room, queries.rows(), (pairs_max, seed_rows.max(2 * k.get())))?);
+        self.workshop =
+            Some(Workshop::new(&self.device, chunk, room, queries.rows(), (pairs_max, seed_rows.max(2 * k.get())))?);
         let rows = Rows { metric: self.metric, block: queries, groups, mask: None };
         let stored = Stored::upload(&self.device, &self.pool, "the queries", rows)?;
         let resident = Queries::new(&self.device, &self.variant, stored, (dim, k), own_row)?;
@@ -410,26 +387,5 @@ impl GpuEngine {
         self.settle()?;
         let (_, queries) = self.begun(call)?;
         queries.top(&self.device)
-    }
-}
-
-impl Queries {
-    /// Notes that a visit is made; the fewest rows that any of its queries had seen before.
-    fn see(&mut self, visit: &Visit) -> u64 {
-        let rows = visit.rows.end - visit.rows.start;
-        let mut least = u32::MAX;
-        let mut see = |seen: &mut u32| {
-            least = least.min(*seen);
-            *seen = seen.saturating_add(rows);
-        };
-        match &visit.queries {
-            VisitQueries::All => self.seen.iter_mut().for_each(&mut see),
-            VisitQueries::List(list) => {
-                for &row in list {
-                    see(&mut self.seen[usize::try_from(row).unwrap_or(usize::MAX)]);
-                }
-            }
-        }
-        u64::from(least)
     }
 }

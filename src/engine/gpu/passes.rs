@@ -57,10 +57,8 @@ impl Pass {
             let storage = |how: &Use| wgpu::BufferBindingType::Storage { read_only: *how == Use::Read };
             let mut entries: Vec<_> = uses.iter().enumerate().map(|(i, how)| entry(i, storage(how))).collect();
             entries.push(entry(uses.len(), wgpu::BufferBindingType::Uniform));
-            let layout = gpu.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
-                label: Some(label),
-                entries: &entries,
-            });
+            let layout = gpu
+                .create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: Some(label), entries: &entries });
             let pipeline_layout = gpu.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
                 label: Some(label),
                 bind_group_layouts: &[Some(&layout)],

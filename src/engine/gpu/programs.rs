@@ -55,6 +55,11 @@ fn step(metric: Metric) -> &'static str {
     }
 }
 
+/// Whether the tile is computed on cooperative matrices, which add up products and nothing else.
+fn has_half(metric: Metric, variant: &Variant) -> bool {
+    variant.is_cooperative() && step(metric) == "dot"
+}
+
 /// What the exact form adds up.
 fn form(metric: Metric) -> &'static str {
     match metric {
@@ -102,7 +107,7 @@ pub(super) fn sources(metric: Metric, dim: usize, variant: &Variant) -> Vec<(&'s
         ("merge.wgsl", "merge", merge),
         ("gather.wgsl", "gathering queries", gather(false)),
     ];
-    if variant.is_cooperative() {
+    if has_half(metric, variant) {
         let (blocks, extra) = Variant::fragments(dim);
         let pack = |queries: bool, tile: usize| -> Words {
             vec![
@@ -128,12 +133,11 @@ pub(super) fn uses(label: &str) -> &'static [Use] {
     use Use::{Read, Write};
     match label {
         "packing queries" => &[Read, Read, Read, Write, Write],
-        "packing references" => &[Read, Read, Read, Write],
+        "packing references" | "columns" => &[Read, Read, Read, Write],
         "distance tile" => &[Read, Read, Read, Read, Read, Write, Write],
         "merge" => &[Read, Read, Write, Read, Write, Write, Read, Read],
         "packing queries in f16" => &[Read, Write, Write],
         "packing references in f16" => &[Read, Write],
-        "columns" => &[Read, Read, Read, Write],
         "distance tile in f16" => &[Read, Read, Read, Read, Read, Read, Write, Write],
         _ => &[Read, Read, Write],
     }
@@ -154,15 +158,16 @@ impl Programs {
             tile: next()?,
             merge: next()?,
             gather: next()?,
-            half: match variant.is_cooperative() {
-                true => Some(HalfPrograms {
+            half: if has_half(metric, variant) {
+                Some(HalfPrograms {
                     pack_queries: next()?,
                     pack_references: next()?,
                     columns: next()?,
                     tile: next()?,
                     gather: next()?,
-                }),
-                false => None,
+                })
+            } else {
+                None
             },
         })
     }

@@ -7,6 +7,7 @@ use super::params::Mark;
 use super::resident::{Stored, Tiled, buffer, int};
 use super::steps::slots;
 use super::variant::Variant;
+use crate::engine::{Visit, VisitQueries};
 use crate::error::EngineError;
 use crate::topk::{PADDING, TopK};
 use crate::units::K;
@@ -80,6 +81,25 @@ impl Queries {
     /// The packed rows.
     pub fn tiled(&self) -> Result<&Tiled, EngineError> {
         self.tiled.as_ref().ok_or(EngineError::NotBegun { call: "visit" })
+    }
+
+    /// Notes that a visit is made; the fewest rows that any of its queries had seen before.
+    pub fn see(&mut self, visit: &Visit) -> u64 {
+        let rows = visit.rows.end - visit.rows.start;
+        let mut least = u32::MAX;
+        let mut see = |seen: &mut u32| {
+            least = least.min(*seen);
+            *seen = seen.saturating_add(rows);
+        };
+        match &visit.queries {
+            VisitQueries::All => self.seen.iter_mut().for_each(&mut see),
+            VisitQueries::List(list) => {
+                for &row in list {
+                    see(&mut self.seen[usize::try_from(row).unwrap_or(usize::MAX)]);
+                }
+            }
+        }
+        u64::from(least)
     }
 
     /// Bytes of a query's neighbours.

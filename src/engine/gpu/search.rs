@@ -7,7 +7,7 @@ use wgpu::util::DeviceExt;
 use super::device::Device;
 use super::params::{ColumnsParams, GatherParams, HalfTileParams, Job, MergeParams, TileParams};
 use super::programs::Programs;
-use super::queries::Queries;
+use super::queries::{Queries, read_back};
 use super::resident::{Packing, ROW_THREADS, Resident, buffer, int};
 use super::steps::{Tiles, jobs, rows_in, seeds, short, slots, steps};
 use super::variant::Variant;
@@ -52,8 +52,37 @@ impl Workshop {
     }
 
     /// Where the number of overflowed queries is in `counts`, in bytes.
-    pub fn overflow_offset(&self) -> u64 {
+    fn overflow_offset(&self) -> u64 {
         u64::from(self.chunk) * 4
+    }
+
+    /// The queries whose survivors did not fit since this was last asked.
+    pub fn overflowed(&self, device: &Device, queries: usize) -> Result<Vec<u32>, EngineError> {
+        let staging = device.checked("reading overflows", |gpu| {
+            gpu.create_buffer(&wgpu::BufferDescriptor {
+                label: Some("overflows on their way"),
+                size: (queries as u64 + 1) * 4,
+                usage: wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::MAP_READ,
+                mapped_at_creation: false,
+            })
+        })?;
+        let read = |bytes: u64, skip: usize| -> Result<Vec<u32>, EngineError> {
+            let view = read_back(device, &staging, &self.counts, self.overflow_offset(), bytes)?;
+            let words = bytemuck::cast_slice::<u8, u32>(&view)[skip..].to_vec();
+            drop(view);
+            staging.unmap();
+            Ok(words)
+        };
+        let n = read(4, 0)?[0];
+        if n == 0 {
+            return Ok(Vec::new());
+        }
+        let mut rows = read(4 + u64::from(n) * 4, 1)?;
+        rows.sort_unstable();
+        let mut commands = device.gpu.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        commands.clear_buffer(&self.counts, self.overflow_offset(), Some(4));
+        device.queue.submit([commands.finish()]);
+        Ok(rows)
     }
 }
 
@@ -229,8 +258,7 @@ impl<'a> Search<'a> {
         if let (Some(programs), Some(half)) = (&self.o.programs.half, &self.o.part.tiled.half) {
             let channels = int(Packing::channels(self.o.variant, self.o.queries.dim, 2));
             let params = HalfTileParams { jobs: n, room: *room, first_row: chunk.start, channels };
-            let buffers =
-                [&slots.tiles, &half.fragments, tiles, states, &slots.rows, &list, counts, survivors];
+            let buffers = [&slots.tiles, &half.fragments, tiles, states, &slots.rows, &list, counts, survivors];
             programs.tile.add(self.o.device, commands, &buffers, &params, n);
         } else {
             let slabs = int(self.o.variant.slabs(self.o.queries.dim).0);

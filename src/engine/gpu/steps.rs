@@ -90,7 +90,11 @@ pub(super) fn jobs(query_tiles: u32, positions: &Range<u32>, tiles: &Tiles) -> V
 }
 
 /// Cuts positions so that no part has more than `pairs_max` pairs.
-pub(super) fn short(positions: Range<u32>, pairs_per_position: u64, pairs_max: u64) -> impl Iterator<Item = Range<u32>> {
+pub(super) fn short(
+    positions: Range<u32>,
+    pairs_per_position: u64,
+    pairs_max: u64,
+) -> impl Iterator<Item = Range<u32>> {
     let length = u32::try_from((pairs_max / pairs_per_position.max(1)).max(1)).unwrap_or(u32::MAX);
     let mut at = positions.start;
     std::iter::from_fn(move || {
