@@ -163,14 +163,7 @@ fn job(
     let mut axes = Axes::default();
     let mut uns = planned.kth_distances(&output)?;
     uns.extend(planned.lost.as_ref().map(|lost| ("device_lost".to_owned(), json!(lost))));
-    if let Some(rounding) = planned.inputs.rounding {
-        let share = uns["mean_kth_distance"].as_f64().map_or_else(String::new, |mean| {
-            format!(", {:.1e} of the mean distance of the k-th neighbour", rounding / mean)
-        });
-        run.observer.note(&format!(
-            "float64 rows were centred and rounded to float32, which moved them by at most {rounding:.1e}{share}"
-        ));
-    }
+    tell_rounding(planned.inputs.rounding, uns["mean_kth_distance"].as_f64(), &run);
     if let (Some(mapping), Some((_, plan))) = (mapping, &mapping_plan) {
         let from = std::sync::Arc::clone(&output.folder);
         let mapped = stages::run(&output, &run, &from, &sides, mapping, plan)?;
@@ -183,6 +176,17 @@ fn job(
     finish::finish(&mut output, &axes, &uns)?;
     run.fill(&mut outcome);
     Ok(outcome)
+}
+
+/// How much float64 rows were rounded, where there were any.
+fn tell_rounding(rounding: Option<f64>, mean_kth_distance: Option<f64>, run: &Run<'_>) {
+    let Some(rounding) = rounding else { return };
+    let share = mean_kth_distance.map_or_else(String::new, |mean| {
+        format!(", {:.1e} of the mean distance of the k-th neighbour", rounding / mean)
+    });
+    run.observer.note(&format!(
+        "float64 rows were centred and rounded to float32, which moved them by at most {rounding:.1e}{share}"
+    ));
 }
 
 /// The job that an output of this belongs to.

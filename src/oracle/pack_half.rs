@@ -1,6 +1,6 @@
 //! Twin of `pack_half.wgsl`: a packed row in f16, its share of what that rounding does, and a reference's columns.
 //!
-//! |q·r − q̂·r̂| ≤ ε_q‖r‖ + ‖q̂‖ε_r with ε = ‖y − ŷ‖, and each product is at most the mean of ε²/U and U‖·‖². So a row's
+//! |q·r − q̂·r̂| ≤ εq·‖r‖ + ‖q̂‖·εr with ε = ‖y − ŷ‖, and each product is at most the mean of ε²/U and U‖·‖². So a row's
 //! share is 1.01 · ½(U‖y‖² + ε²/U) + γ‖y‖² + 2e-7; U = 2⁻¹² is about the size of ε beside ‖y‖.
 //!
 //! Norms are below 181, so products are within ±32,768, biases within 20,000 and thresholds within ±60,000: a threshold at
@@ -10,7 +10,7 @@ use half::f16;
 
 use super::numbers::OPEN;
 
-const U: f32 = 0.000_244_140_625;
+const U: f32 = 1.0 / 4096.0;
 /// Half the square of the largest norm.
 const HALF_MAX: f32 = 16_384.0;
 /// The largest bias.
@@ -48,7 +48,7 @@ pub(super) fn split(value: f32) -> [f16; 2] {
 #[must_use]
 pub fn reference_columns(row: &mut Half, bias: f32) -> [f16; 4] {
     let absent = bias >= OPEN;
-    let always = !absent && (row.share >= OPEN || bias < -OPEN || bias > BIAS_MAX);
+    let always = !absent && (row.share >= OPEN || !(-OPEN..=BIAS_MAX).contains(&bias));
     if absent || always {
         row.values.fill(f16::ZERO);
     }
@@ -77,7 +77,7 @@ mod tests {
     #[test]
     fn a_share_covers_what_rounding_does_to_any_product() {
         let row = |seed: u32, dim: u32, scale: f32| -> Vec<f32> {
-            (0..dim).map(|k| (((seed + 7 * k) * 2_654_435_761_u32 >> 8) as f32 / 8_388_608.0 - 1.0) * scale).collect()
+            (0..dim).map(|k| ((((seed + 7 * k) * 2_654_435_761_u32) >> 8) as f32 / 8_388_608.0 - 1.0) * scale).collect()
         };
         for dim in [1, 2, 17, 130] {
             for (a, b) in [(1e-6, 1e-6), (1e-3, 1.0), (1.0, 1.0), (0.1, 9.0), (9.0, 9.0)] {

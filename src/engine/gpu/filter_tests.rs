@@ -138,7 +138,7 @@ struct Packed {
     share: f32,
     queries: Vec<(Vec<f32>, u32)>,
     references: Vec<(Vec<f32>, u32)>,
-    packed: Vec<Reference>,
+    kept: Vec<Reference>,
 }
 
 impl Packed {
@@ -160,10 +160,12 @@ impl Packed {
             references.iter().map(|(values, flags)| space.reference(Kept { values, flags: *flags })).collect();
         let mut share = host.merge_params().share;
         if !filter.is_bounded() {
-            packed.iter_mut().for_each(|reference| reference.slack = 0.0);
+            for reference in &mut packed {
+                reference.slack = 0.0;
+            }
             share = 0.0;
         }
-        Self { filter, space, share, queries: kept(metric, &queries), references, packed }
+        Self { filter, space, share, queries: kept(metric, &queries), references, kept: packed }
     }
 
     /// What passes under the k-th best of all, which is the tightest threshold there can be.
@@ -178,7 +180,7 @@ impl Packed {
             }
             _ => OPEN,
         };
-        survivors(self.filter, &self.space, &query, limit, &self.packed)
+        survivors(self.filter, &self.space, &query, limit, &self.kept)
     }
 
     /// The first neighbour of a query that the filter loses: of its k nearest by the device's exact form, or by the truth.
