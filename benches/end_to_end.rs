@@ -30,6 +30,7 @@ fn request(query: &Path, reference: &Path, out: &Path, rep: &str, budget: ByteCo
         out: out.to_owned(),
         rep: rep.to_owned(),
         reference_rep: None,
+        device: atlasknn::job::request::DeviceRequest::default(),
         k: K::new(30).expect("a small k"),
         metric: Metric::Euclidean,
         exclude_group: None,

@@ -23,6 +23,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         bytes_fixed: 64 << 20,
         partition_bytes_max: 1 << 30,
         pairs_per_second: 6e10,
+        device: None,
     };
     let queries = side(1_000_000_000, dim);
     let references = side(100_000_000, dim);
