@@ -1,5 +1,7 @@
 """The tables of benches/RESULTS.md, from what measure.py found."""
 
+from pathlib import Path
+
 from cases import BY_CLUSTER_LEAST, CASES, IDENTICAL_MOST, STREAM, STREAM_BUSY, STREAM_MOST
 
 INTRODUCTION = """# Results
@@ -268,4 +270,6 @@ def text(found):
         other_tables(found, cases),
         streaming(found, STREAM.small() if found.quick else STREAM),
     ]
+    # What `cargo bench --bench gpu` found, where there is a GPU: written by hand.
+    parts.append("\n" + (Path(__file__).parent.parent / "results-gpu.md").read_text())
     return "".join(parts)
