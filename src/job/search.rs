@@ -293,7 +293,8 @@ impl<'a> Planned<'a> {
     fn tell_beginning(&self, run: &Run<'_>, rows: u64, done: &[u64], checkpoint: Option<&Checkpoint>) {
         let references = self.inputs.references.source.rows();
         let work = |rows: u64| Step { rows, pairs: rows.saturating_mul(references), bytes: 0 };
-        let mut finished: u64 = done.iter().map(|&unit| unit_rows(unit, rows)).map(|r| r.end - r.start).sum();
+        let there = done.iter().filter(|&&unit| unit < unit_count(rows));
+        let mut finished: u64 = there.map(|&unit| unit_rows(unit, rows)).map(|r| r.end - r.start).sum();
         if !done.is_empty() {
             run.observer.note(&format!("{} finished units of {} are reused", done.len(), unit_count(rows)));
         }

@@ -77,7 +77,9 @@ mod tests {
     #[test]
     fn a_share_covers_what_rounding_does_to_any_product() {
         let row = |seed: u32, dim: u32, scale: f32| -> Vec<f32> {
-            (0..dim).map(|k| ((((seed + 7 * k) * 2_654_435_761_u32) >> 8) as f32 / 8_388_608.0 - 1.0) * scale).collect()
+            (0..dim)
+                .map(|k| (((seed + 7 * k).wrapping_mul(2_654_435_761) >> 8) as f32 / 8_388_608.0 - 1.0) * scale)
+                .collect()
         };
         for dim in [1, 2, 17, 130] {
             for (a, b) in [(1e-6, 1e-6), (1e-3, 1.0), (1.0, 1.0), (0.1, 9.0), (9.0, 9.0)] {
