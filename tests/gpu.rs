@@ -98,7 +98,8 @@ fn the_output_names_the_adapter_and_another_engine_needs_leave_to_go_on() {
     assert!(message.contains("--allow-mixed") && message.contains(&adapter.name), "{message}");
     let allowed = SearchRequest { run: RunOptions { allow_mixed: true, ..on_cpu.run }, ..on_cpu };
     search(&allowed).unwrap();
-    assert!(!values::<bool>(&allowed.out, "uns/atlasknn/reproducible")[0]);
+    // The marker is of a unit that this output does not have: what counts is the one that the CPU did.
+    assert!(uns(&allowed.out, "engines").starts_with("cpu"), "{}", uns(&allowed.out, "engines"));
 }
 
 #[test]
