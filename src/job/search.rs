@@ -1,5 +1,6 @@
 //! The search of a job: plan, engine, units, markers.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
@@ -21,7 +22,8 @@ use crate::plan::search::{SearchInput, SearchPlan, Side, plan};
 use crate::route::all::AllRows;
 use crate::schedule::blocks::{unit_count, unit_rows};
 use crate::schedule::progress::{Stage, Step};
-use crate::schedule::search::{Checkpoint, Engines, Search, TRIES, search};
+use crate::schedule::pager::References;
+use crate::schedule::search::{Checkpoint, Engines, QueryGroups, Search, TRIES, search};
 use crate::store::Source;
 use crate::store::anndata::AnnData;
 use crate::store::neighbours::NeighboursWriter;
@@ -46,6 +48,8 @@ pub struct Planned<'a> {
     /// What happened to the engine that began, where another one had to go on.
     pub lost: Option<String>,
     input: SearchInput,
+    /// Pairs compared by this run.
+    pairs: AtomicU64,
 }
 
 /// What CellMapper 0.2.5 would write: what becomes of a cell's own row.
@@ -91,9 +95,9 @@ impl<'a> Planned<'a> {
                 run.observer.note(&format!("the GPU cannot be used, so the CPU searches: {error}"));
                 let opened = Opened::cpu(request.metric, run)?;
                 let input = SearchInput { engine: opened.engine.limits(dim, k), ..input };
-                Ok(Self { request, inputs, plan: plan(&input)?, opened, lost: None, input })
+                Ok(Self { request, inputs, plan: plan(&input)?, opened, lost: None, input, pairs: AtomicU64::new(0) })
             }
-            planned => Ok(Self { request, inputs, plan: planned?, opened, lost: None, input }),
+            planned => Ok(Self { request, inputs, plan: planned?, opened, lost: None, input, pairs: AtomicU64::new(0) }),
         }
     }
 
@@ -162,7 +166,7 @@ impl<'a> Planned<'a> {
                 k => break k?,
             }
         };
-        let pairs = computed_rows * self.inputs.references.source.rows();
+        let pairs = self.pairs.load(Ordering::Relaxed);
         Ok(SearchDone { k, pairs, units: (units, done.len() as u64) })
     }
 
@@ -210,11 +214,13 @@ impl<'a> Planned<'a> {
         let query_groups = groups.as_ref().map(Groups::reader);
         let task = Search {
             queries: &*queries.source,
-            references: &*references.source,
-            groups: groups.as_ref().zip(query_groups.as_ref()).map(|(groups, reader)| {
-                let reader: crate::schedule::search::QueryGroups<'_> = reader;
-                (reader, groups.references.as_slice())
-            }),
+            query_ids: None,
+            query_groups: query_groups.as_ref().map(|reader| reader as QueryGroups<'_>),
+            references: References {
+                source: &*references.source,
+                ids: None,
+                groups: groups.as_ref().map(|groups| groups.references.as_slice()),
+            },
             exclude_own_row: own_row == OwnRow::Excluded,
             router: &router,
             k,
@@ -224,6 +230,7 @@ impl<'a> Planned<'a> {
             checkpoint_every: Duration::from_secs(self.request.run.checkpoint_seconds),
             pool: &run.pool,
             clock: &run.clock,
+            pairs: &self.pairs,
         };
         let reopen = &self.opened.reopen;
         let engines = Engines {

@@ -112,9 +112,9 @@ fn only_a_checkpoint_of_units_that_are_to_do_is_gone_on_with() {
         (0..4 * U + 1, vec![0, 1, 2, 3, 4], false),
     ] {
         let top = TopK::empty(usize::try_from(rows.end - rows.start).unwrap(), k);
-        let saved = Checkpoint { complete_to: rows.start, rows: rows.clone(), references_done: 1, top };
+        let saved = Checkpoint { complete_to: rows.start, rows: rows.clone(), round: 0, references_done: 1, top };
         assert_eq!(goes_on(&saved, &todo, 4 * U, k), expected, "{rows:?} of {todo:?}");
     }
-    let saved = Checkpoint { rows: 0..1, complete_to: 0, references_done: 1, top: TopK::empty(1, k) };
+    let saved = Checkpoint { rows: 0..1, complete_to: 0, round: 0, references_done: 1, top: TopK::empty(1, k) };
     assert!(!goes_on(&saved, &[0], 1, K::new(2).unwrap()), "another k");
 }

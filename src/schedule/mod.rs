@@ -5,10 +5,14 @@
 
 pub mod assemble;
 pub mod blocks;
+pub mod near;
 pub mod pager;
 pub mod progress;
 pub mod search;
 pub mod units;
+
+#[cfg(test)]
+mod lists_tests;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
