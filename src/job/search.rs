@@ -86,6 +86,7 @@ impl<'a> Planned<'a> {
             k: k.get() as u64,
             groups: request.exclude_group.is_some(),
             names: copies_names(request.run.names, queries.rows()),
+            lists: None,
             engine: opened.engine.limits(dim, k),
             budget: run.budget,
         };
@@ -226,6 +227,7 @@ impl<'a> Planned<'a> {
             k,
             order: self.plan.order,
             block_rows: self.plan.block_rows,
+            ranked_rows: self.plan.ranked_rows,
             todo: &todo,
             checkpoint_every: Duration::from_secs(self.request.run.checkpoint_seconds),
             pool: &run.pool,

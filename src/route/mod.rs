@@ -9,9 +9,6 @@ use crate::block::RowBlock;
 use crate::units::K;
 use crate::visit::Visit;
 
-/// Queries of all visits of a portion, a query counted once per visit: no more than this and those of one visit.
-pub const PORTION_PAIRS: u64 = 1 << 21;
-
 /// Says which reference rows a block of queries visits.
 pub trait Router: Send + Sync {
     /// Rows of which each query's nearest are to be found before its block is routed.
@@ -59,7 +56,7 @@ pub trait Route: Send + Sync {
     /// same in every block and round.
     fn rows(&self, partition: usize) -> &[Range<u64>];
 
-    /// What is visited in a partition, in portions small enough to be held: [`PORTION_PAIRS`]. What makes a good bound
+    /// What is visited in a partition, in portions small enough to be held: [`crate::plan::lists::PORTION_PAIRS`]. What makes a good bound
     /// for the rest is in the first.
     fn visits<'v>(&'v self, partition: usize) -> Box<dyn Iterator<Item = Vec<Visit>> + 'v>;
 }

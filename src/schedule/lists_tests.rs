@@ -192,6 +192,7 @@ impl Case<'_> {
             k: K::new(self.k).unwrap(),
             order: self.order,
             block_rows: 256,
+            ranked_rows: 100,
             todo: &[0],
             checkpoint_every: Duration::from_secs(1_000),
             pool: &pool,

@@ -46,6 +46,8 @@ pub struct Search<'a> {
     pub order: Order,
     /// Query rows per block.
     pub block_rows: u64,
+    /// Query rows that are told their landmarks at a time.
+    pub ranked_rows: u64,
     /// Units to do, ascending.
     pub todo: &'a [u64],
     /// Time between checkpoints within a unit.
@@ -146,7 +148,7 @@ pub fn search(
         for (unit, top) in ready {
             send(unit, top);
         }
-        let landmarks = Landmarks::of(search.router);
+        let landmarks = Landmarks::of(search.router, search.ranked_rows);
         let (told, saved) = (0, false);
         Loop { search, landmarks, engines, sink, assembler, resume, observer, stop, told, saved }.run(queue, send)
     })

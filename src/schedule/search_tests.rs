@@ -103,6 +103,7 @@ fn run(losses: u32, resume: Option<Checkpoint>, observer: &dyn Observer) -> (Res
         k: K::new(5).unwrap(),
         order: Order::QueriesStay,
         block_rows: BLOCK,
+        ranked_rows: BLOCK,
         todo: &[0],
         checkpoint_every: Duration::from_secs(1_000),
         pool: &pool,

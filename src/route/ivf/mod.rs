@@ -16,11 +16,12 @@ pub use parts::Cut;
 pub use probing::Probing;
 
 use crate::block::RowBlock;
+use crate::plan::lists::PORTION_PAIRS;
 use crate::visit::{Visit, VisitQueries};
 use pairs::Pairs;
 use parts::Part;
 
-use super::{PORTION_PAIRS, Route};
+use super::Route;
 
 /// What is known of the lists of an inverted file.
 #[derive(Clone, Debug, PartialEq)]
