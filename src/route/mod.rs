@@ -1,6 +1,9 @@
 //! Which rows are searched: the trait that exact search and IVF share. It names rows and never reads them.
 
 pub mod all;
+pub mod kmeans;
+pub mod lists;
+pub mod space;
 
 use std::ops::Range;
 

@@ -8,6 +8,7 @@ pub mod blocks;
 pub mod pager;
 pub mod progress;
 pub mod search;
+pub mod stream;
 pub mod units;
 
 use std::sync::atomic::{AtomicU64, Ordering};
