@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use super::flags::{Device, How, Mapping, Print, Run, Scanpy, Talk, What, Within};
+use super::flags::{Device, How, Mapping, Print, Run, Scanpy, Talk, What, Within, metric_parser};
 use super::help;
-use super::values::{self, Encoding, Truth};
+use super::values::{self, Encoding, Lists, Truth};
 use crate::metric::Metric;
 
 /// Finds the nearest reference cells of every query cell and maps annotations with them
@@ -34,7 +34,7 @@ pub enum Command {
     /// Transfer with the neighbours of an earlier search
     #[command(long_about = help::TRANSFER, after_help = help::TRANSFER_EXAMPLES)]
     Transfer(Box<TransferArgs>),
-    /// Build an index of a large reference (not built yet)
+    /// Build an index of a large reference, out of core
     #[command(long_about = help::INDEX, after_help = help::INDEX_EXAMPLES)]
     Index(Box<IndexArgs>),
     /// Compare transferred labels with known ones
@@ -134,18 +134,18 @@ pub struct IndexArgs {
     #[arg(short, long, value_name = "INDEX")]
     pub out: PathBuf,
     /// Where the cells' coordinates are
-    #[arg(long, value_name = "NAME", default_value = "X_pca", help_heading = "What to search")]
+    #[arg(long, value_name = "NAME", default_value = "X_pca", value_parser = values::rep, help_heading = "What to index")]
     pub rep: String,
-    /// How far apart two cells are
-    #[arg(long, value_name = "NAME", default_value = "euclidean", help_heading = "What to search")]
+    /// How far apart two cells are; searches of the index use the same
+    #[arg(long, value_name = "NAME", default_value = "euclidean", value_parser = metric_parser(), help_heading = "What to index")]
     pub metric: Metric,
-    /// How many lists to cut the reference into: a number, or auto
-    #[arg(long, value_name = "N", default_value = "auto", help_heading = "How to search")]
-    pub lists: String,
+    /// How many lists to cut the reference into: a number, or auto, which is four times the root of the number of cells
+    #[arg(long, value_name = "N", default_value = "auto", value_parser = values::lists, help_heading = "How to index")]
+    pub lists: Lists,
     /// How coordinates are kept in the index
-    #[arg(long, value_enum, default_value = "f32", help_heading = "How to search")]
+    #[arg(long, value_enum, default_value = "f32", help_heading = "How to index")]
     pub encoding: Encoding,
-    #[command(flatten, next_help_heading = "How to search")]
+    #[command(flatten, next_help_heading = "How to index")]
     pub device: Device,
     #[command(flatten)]
     pub within: Within,

@@ -2,15 +2,16 @@
 
 use std::path::Path;
 
-use super::args::{EvaluateArgs, MapArgs, SearchArgs, Sides, TransferArgs};
+use super::args::{EvaluateArgs, IndexArgs, MapArgs, SearchArgs, Sides, TransferArgs};
 use super::flags::{Device, Mapping, Run, What, Within};
 use super::unbuilt;
-use super::values::{Kernel, NamesChoice};
+use super::values::{Encoding, Kernel, Lists, NamesChoice};
 use crate::job::request::{
-    DeviceRequest, EvaluateRequest, MapRequest, MappingRequest, Names, PresenceRequest, RunOptions, SearchRequest,
-    TransferRequest, Within as Limits,
+    DeviceRequest, EvaluateRequest, IndexRequest, MapRequest, MappingRequest, Names, PresenceRequest, RunOptions,
+    SearchRequest, TransferRequest, Within as Limits,
 };
 use crate::store::folder::real_path;
+use crate::store::index::Encoding as Kept;
 use crate::weights::WeightKernel;
 
 /// A sentence about how the command was used.
@@ -56,6 +57,31 @@ pub fn transfer(args: &TransferArgs) -> Result<TransferRequest, Usage> {
         reference: args.reference.clone(),
         out: args.out.clone(),
         mapping: mapping(&args.mapping)?,
+        within: limits(&args.within),
+        run: run(&args.run),
+    })
+}
+
+/// What `index` asks for.
+pub fn index(args: &IndexArgs) -> Result<IndexRequest, Usage> {
+    built(unbuilt::index(args))?;
+    not_over("REFERENCE", &args.reference, &args.out)?;
+    Ok(IndexRequest {
+        reference: args.reference.clone(),
+        out: args.out.clone(),
+        rep: args.rep.clone(),
+        metric: args.metric,
+        lists: match args.lists {
+            Lists::Auto => None,
+            Lists::Number(lists) => Some(lists),
+        },
+        encoding: match args.encoding {
+            Encoding::F32 => Kept::F32,
+            Encoding::F16 => Kept::F16,
+            Encoding::Sq8 => Kept::Sq8,
+            Encoding::Pq => Kept::Pq,
+        },
+        device: device(&args.device, &args.within)?,
         within: limits(&args.within),
         run: run(&args.run),
     })

@@ -13,7 +13,8 @@ use crate::job::request::DeviceChoice;
 use crate::metric::Metric;
 use crate::units::{ByteCount, K};
 
-fn metric_parser() -> impl TypedValueParser<Value = Metric> {
+/// A metric by its name; a typing error gets a suggestion.
+pub fn metric_parser() -> impl TypedValueParser<Value = Metric> {
     PossibleValuesParser::new(Metric::ALL.map(Metric::name)).try_map(|name| values::metric(&name))
 }
 

@@ -98,12 +98,14 @@ Examples:
         --label-subset \"cell_type=CD4 T\" --label-subset \"cell_type=CD8 T\"";
 
 pub const INDEX: &str = "\
-Builds an index of a large reference, out of core, so that later searches compare only the likely cells (ivf).
+Builds an index of a large reference, out of core, so that later searches compare only the likely cells (ivf). Cells are \
+put into lists of cells near each other; what each list holds lies together on the disk.
 
-Not built yet: today every search is exact and needs no index.";
+INDEX is a zarr store of its own and holds a copy of the coordinates, as they are or smaller (--encoding). The same \
+reference, seed and kind of device give the same index, whatever memory and threads.";
 
 pub const INDEX_EXAMPLES: &str = "\
-Examples (for when it is built):
+Examples:
   Index an atlas:
     atlasknn index atlas.zarr -o atlas.index --rep X_scvi
   At half the size:

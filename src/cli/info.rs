@@ -10,11 +10,20 @@ use super::text;
 use crate::error::Error;
 use crate::store::IoCounters;
 use crate::store::describe::{Entry, describe};
+use crate::store::index::Index;
 use crate::units::ByteCount;
 
 /// What the store holds: the one place that asks it.
 pub fn items(store: &Path) -> Result<Vec<Entry>, Failure> {
     Ok(describe(store, &IoCounters::new()).map_err(Error::from)?)
+}
+
+/// The store as an index, if it says that it is one.
+pub fn index(store: &Path) -> Result<Option<Index>, Failure> {
+    if !Index::is_at(store) {
+        return Ok(None);
+    }
+    Ok(Some(Index::open(store, &IoCounters::new()).map_err(Error::from)?))
 }
 
 /// What a column or array can be given to.

@@ -1,8 +1,8 @@
 //! The command line: flags, text, progress, exit codes. The only code that prints.
 //!
 //! `args` and `flags` are the commands as typed, `values` reads single values, `unbuilt` refuses what is not there
-//! yet, `convert` makes requests of `job` from the rest, `run` carries them out, and `show` (with `info`, `evaluate`,
-//! `devices`) puts results into words. `heap` sets up the allocator. It computes nothing.
+//! yet, `convert` makes requests of `job` from the rest, `run` carries them out, and `show` (with `info`, `index`,
+//! `evaluate`, `devices`) puts results into words. `heap` sets up the allocator. It computes nothing.
 
 mod args;
 mod console;
@@ -13,6 +13,7 @@ mod evaluate;
 mod flags;
 mod heap;
 mod help;
+mod index;
 mod info;
 mod progress;
 mod run;

@@ -4,12 +4,12 @@ use std::process;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::args::{Command, EvaluateArgs, InfoArgs, MapArgs, SearchArgs, TransferArgs, VerifyArgs};
+use super::args::{Command, EvaluateArgs, IndexArgs, InfoArgs, MapArgs, SearchArgs, TransferArgs, VerifyArgs};
 use super::console::{self, Failure, print};
 use super::flags::{Run, Talk};
 use super::progress::Progress;
 use super::show::{self, Kind};
-use super::{convert, demo, devices, evaluate, info, unbuilt};
+use super::{convert, demo, devices, evaluate, index, info};
 use crate::error::Error;
 use crate::job;
 use crate::job::request::{MappingRequest, Outcome, PlanReport};
@@ -22,7 +22,7 @@ pub fn command(command: &Command) -> Result<(), Failure> {
         Command::Map(args) => map(args),
         Command::Search(args) => search(args),
         Command::Transfer(args) => transfer(args),
-        Command::Index(args) => Err(Failure::Usage(unbuilt::index(args))),
+        Command::Index(args) => index(args),
         Command::Evaluate(args) => evaluate(args),
         Command::Info(args) => info(args),
         Command::Devices(args) => {
@@ -71,6 +71,15 @@ fn transfer(args: &TransferArgs) -> Result<(), Failure> {
     report(Kind::Transfer, args.talk, &outcome, Some(&request.mapping))
 }
 
+fn index(args: &IndexArgs) -> Result<(), Failure> {
+    let request = convert::index(args)?;
+    if planned(args.talk, &args.run, || job::plan_index(&request))? {
+        return Ok(());
+    }
+    let outcome = watched(args.talk, |observer, stop| job::index(&request, observer, stop))?;
+    print(&if args.talk.json { show::line(&index::json(&outcome)) } else { index::page(&outcome) })
+}
+
 fn says_nothing(mapping: &MappingRequest) -> bool {
     let none = mapping.labels.is_empty() && mapping.values.is_empty() && mapping.obsm.is_empty();
     none && mapping.presence.is_none() && !mapping.matrix
@@ -82,8 +91,12 @@ fn evaluate(args: &EvaluateArgs) -> Result<(), Failure> {
 }
 
 fn info(args: &InfoArgs) -> Result<(), Failure> {
-    let items = info::items(&args.store)?;
     let json = args.print.json;
+    if let Some(found) = info::index(&args.store)? {
+        let page = || index::info_page(&args.store, &found);
+        return print(&if json { show::line(&index::info_json(&args.store, &found)) } else { page() });
+    }
+    let items = info::items(&args.store)?;
     print(&if json { show::line(&info::json(&args.store, &items)) } else { info::page(&args.store, &items) })
 }
 

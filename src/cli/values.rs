@@ -74,6 +74,15 @@ pub enum Encoding {
     Pq,
 }
 
+/// `--lists` of an index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lists {
+    /// As many as suit the number of cells.
+    Auto,
+    /// So many.
+    Number(u64),
+}
+
 /// Where known values stand: `--truth QUERY:obs/KEY`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Truth {
@@ -123,6 +132,15 @@ pub fn rep(text: &str) -> Result<String, String> {
         return Err("write the name of an array, for example X_pca or layers/scaled".to_owned());
     }
     Ok(text.to_owned())
+}
+
+/// `auto`, or how many lists.
+pub fn lists(text: &str) -> Result<Lists, String> {
+    match text.parse::<u64>() {
+        _ if text == "auto" => Ok(Lists::Auto),
+        Ok(n) if n > 0 => Ok(Lists::Number(n)),
+        _ => Err("write auto, or a whole number from 1 on".to_owned()),
+    }
 }
 
 /// A metric by its name; used behind a list of the names, so that a typing error gets a suggestion.
@@ -189,7 +207,7 @@ mod tests {
 
     #[test]
     fn values_out_of_range_say_what_is_wanted() {
-        let cases: [(&str, Result<(), String>); 15] = [
+        let cases: [(&str, Result<(), String>); 17] = [
             ("gpu:0", device("").map(drop)),
             ("not built yet", device("gpu:all").map(drop)),
             ("atlasknn devices", device("gpu:x").map(drop)),
@@ -198,6 +216,8 @@ mod tests {
             ("1 to 256", k("many").map(drop)),
             ("1 to 1024", threads("0").map(drop)),
             ("1 to 1024", threads("9999").map(drop)),
+            ("auto", lists("0").map(drop)),
+            ("auto", lists("many").map(drop)),
             ("X_pca", rep("/").map(drop)),
             ("0 to 1", share("1.5").map(drop)),
             ("0 to 1", share("NaN").map(drop)),

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::manifest::File;
 use super::output::Output;
-use crate::error::Error;
+use crate::error::{Error, StoreError};
 use crate::store::folder::Folder;
 use crate::store::results::{Values, consolidate, encoding_attributes, write_group, write_small};
 
@@ -40,6 +40,19 @@ pub fn finish(output: &mut Output, axes: &Axes, uns: &Value) -> Result<(), Error
     write_value(&folder, "uns/atlasknn", uns)?;
     let nodes = nodes(&folder, "")?;
     consolidate(&folder, &nodes, &encoding_attributes("anndata", "0.1.0"))?;
+    output.finish(&remaining_files(&folder)?)
+}
+
+/// Writes the root group of an index, told the nodes below it, and marks the index as finished.
+///
+/// # Errors
+/// Any I/O error.
+pub fn finish_index(
+    output: &mut Output,
+    root: impl FnOnce(&[String]) -> Result<(), StoreError>,
+) -> Result<(), Error> {
+    let folder = Arc::clone(&output.folder);
+    root(&nodes(&folder, "")?)?;
     output.finish(&remaining_files(&folder)?)
 }
 

@@ -94,6 +94,43 @@ impl Inputs {
     }
 }
 
+/// Cells to be indexed.
+#[derive(Debug)]
+pub struct Indexed {
+    /// The rows as a search compares them.
+    pub source: Arc<dyn Source>,
+    /// What was done to them before they were rounded.
+    pub preparation: Option<Preparation>,
+    /// The fingerprint of the array itself.
+    pub fingerprint: Value,
+}
+
+impl Indexed {
+    /// Opens what an index is to be made of. float64 rows are prepared as for a search.
+    ///
+    /// # Errors
+    /// As [`Inputs::open`].
+    pub fn open(path: &Path, rep: &str, metric: Metric, io: &Arc<IoCounters>) -> Result<Self, Error> {
+        let Cells { source, .. } = open_cells(path, rep, io)?;
+        if source.rows() == 0 {
+            return Err(JobError::Unfit(format!("the reference {} has no rows", source.name())).into());
+        }
+        let fingerprint = source.fingerprint()?;
+        if source.dtype() != FloatType::F64 {
+            return Ok(Self { source, preparation: None, fingerprint });
+        }
+        let preparation = match Preparation::of(metric) {
+            None if metric.ignores_offset() => Some(Preparation::Centre(centre(&*source)?.into())),
+            preparation => preparation,
+        };
+        let source = match &preparation {
+            Some(preparation) => Arc::new(Prepared::new(source, preparation.clone())?),
+            None => source,
+        };
+        Ok(Self { source, preparation, fingerprint })
+    }
+}
+
 /// What is known of the cells at `path`; `None` for a bare array.
 ///
 /// # Errors

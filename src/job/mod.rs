@@ -9,6 +9,7 @@ mod engine;
 mod evaluate;
 mod finish;
 mod groups;
+mod index;
 mod inputs;
 mod manifest;
 mod map;
@@ -48,6 +49,7 @@ use search::Planned;
 use wanted::Sides;
 
 pub use evaluate::evaluate;
+pub use index::{index, plan_index};
 pub use run::{default_budget, processor_name};
 pub use transfer::{plan as plan_transfer, transfer};
 pub use verify::verify;

@@ -20,7 +20,10 @@ const MANIFEST: &str = ".atlasknn/manifest.json";
 const CHECKPOINT: &str = ".atlasknn/checkpoint";
 const FILES: &str = ".atlasknn/files.json";
 /// What a job makes beside [`OWN`].
-const LAID_OUT: [&str; 10] = ["zarr.json", "X", "layers", "obs", "obsm", "obsp", "uns", "var", "varm", "varp"];
+const LAID_OUT: [&str; 18] = [
+    "zarr.json", "X", "layers", "obs", "obsm", "obsp", "uns", "var", "varm", "varp", "rows", "ids", "offsets",
+    "centroids", "radii", "low", "step", "codebooks",
+];
 
 /// The output of a job, locked while this lives.
 #[derive(Debug)]
@@ -122,6 +125,22 @@ impl Output {
             return Ok(None);
         }
         Ok(self.folder.read(CHECKPOINT)?.and_then(|bytes| checkpoint::decode(&bytes).ok()))
+    }
+
+    /// Saves the state of an unfinished index.
+    ///
+    /// # Errors
+    /// Any I/O error.
+    pub fn save_state(&self, state: &[u8]) -> Result<(), Error> {
+        Ok(self.folder.write_with(CHECKPOINT, |to| to.write_all(state))?)
+    }
+
+    /// The state of an unfinished index, if one was saved.
+    ///
+    /// # Errors
+    /// Any I/O error.
+    pub fn state(&self) -> Result<Option<Vec<u8>>, Error> {
+        Ok(self.folder.read(CHECKPOINT)?)
     }
 
     /// Removes the state of an unfinished unit.

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::index::Planned as PlannedIndex;
 use super::manifest::EngineRecord;
 use super::request::PlanReport;
 use super::run::Run;
@@ -86,6 +87,59 @@ pub fn report(
         device: device.map(|device| (device.memory.0.clone(), device.budget)),
         json: json(subject, search, mapping, run, written, seconds),
     }
+}
+
+/// The plan of an index.
+#[must_use]
+pub fn index(planned: &PlannedIndex<'_>, run: &Run<'_>) -> PlanReport {
+    let (plan, engine) = (&planned.plan, &planned.opened.record);
+    let (rows, dim) = (planned.layout.rows, planned.dim());
+    let mut lines = Vec::new();
+    let mut add = |what: &str, value: String| lines.push((what.to_owned(), value));
+    add("reference", format!("{} ({} rows)", planned.indexed.source.name(), grouped(rows)));
+    let (metric, encoding) = (planned.request.metric, planned.request.encoding.name());
+    add("index", format!("{dim} dimensions, {metric}, {} lists, {encoding}", grouped(planned.lists)));
+    let cpu = engine.kind() == "cpu";
+    let named = || format!("gpu: {}, variant {}", engine.in_words(), engine.variant);
+    add("engine", if cpu { format!("cpu, {} threads", run.threads) } else { named() });
+    add("sample", format!("{} rows", grouped(plan.sample_rows)));
+    add("blocks", format!("up to {} rows", grouped(plan.block_rows)));
+    add("pairs", pairs(plan.pairs));
+    let bytes = |(reference, aside): (u64, u64)| (ByteCount(reference), ByteCount(aside));
+    let ((reference, aside), (put, index)) = (bytes(plan.bytes_read), bytes(plan.bytes_written));
+    add("reads", format!("reference {reference}, rows put aside {aside}"));
+    add("writes", format!("rows put aside {put}, then index {index}"));
+    add("expected time", duration(plan.seconds));
+    let stages = plan.stages.iter().map(|(stage, table)| format!("{stage} {}", ByteCount(table.total())));
+    add("memory by stage", stages.collect::<Vec<_>>().join(", then "));
+    let memory = plan.memory();
+    let most = ByteCount(memory.total());
+    add("memory at most", format!("{most} of {} (and up to 128 MiB of code and runtime)", run.budget));
+    let table = |memory: &MemoryTable| {
+        Value::Object(memory.0.iter().map(|(what, bytes)| (what.clone(), json!(bytes))).collect())
+    };
+    let json = json!({
+        "rows": rows,
+        "dim": dim,
+        "lists": planned.lists,
+        "metric": metric.name(),
+        "encoding": encoding,
+        "device": engine.kind(),
+        "adapter": engine.adapter,
+        "variant": engine.variant,
+        "threads": run.threads,
+        "host_memory_bytes": run.budget.0,
+        "memory_bytes": memory.total(),
+        "memory": plan.stages.iter().map(|(stage, memory)| json!({ *stage: table(memory) })).collect::<Vec<_>>(),
+        "sample_rows": plan.sample_rows,
+        "block_rows": plan.block_rows,
+        "pairs": plan.pairs,
+        "bytes_read": { "reference": plan.bytes_read.0, "put_aside": plan.bytes_read.1 },
+        "bytes_written": { "put_aside": plan.bytes_written.0, "index": plan.bytes_written.1 },
+        "seconds": plan.seconds,
+    });
+    let device = plan.device.as_ref().map(|device| (device.memory.0.clone(), device.budget));
+    PlanReport { lines, memory: memory.0.clone(), budget: run.budget, device, json }
 }
 
 /// The stages run one after the other: the one that holds most is what counts.

@@ -1,6 +1,10 @@
 //! What a user asks for and what comes back: plain data, filled in by the command line or by another program.
 
+mod index;
+
 use std::path::PathBuf;
+
+pub use index::{IndexOutcome, IndexRequest};
 
 use crate::metric::Metric;
 use crate::units::{ByteCount, K};

@@ -108,7 +108,7 @@ pub fn processor_name() -> String {
 
 /// Peak resident memory of this process, where the system tells.
 #[must_use]
-fn peak_memory_bytes() -> Option<u64> {
+pub fn peak_memory_bytes() -> Option<u64> {
     let status = crate::store::process_status()?;
     let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
     line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib * 1024)

@@ -382,7 +382,8 @@ pub fn copies_names(names: Names, rows: u64) -> bool {
     }
 }
 
-fn side(source: &dyn Source) -> Side {
+/// What planning must know of a source.
+pub fn side(source: &dyn Source) -> Side {
     Side {
         rows: source.rows(),
         stored_bytes: source.stored_bytes(),

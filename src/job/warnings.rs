@@ -56,7 +56,7 @@ pub fn tell_mapping(mapping: &MappingRequest, sides: &Sides<'_>, run: &Run<'_>) 
 }
 
 /// No embedding has a chunk of nothing but fill values by chance.
-fn warn_of(absent: Vec<Absent>, observer: &dyn Observer) {
+pub fn warn_of(absent: Vec<Absent>, observer: &dyn Observer) {
     for absent in absent {
         observer
             .warn(&format!("{absent}: if the store was copied, part of it is missing, and neighbours will be wrong"));

@@ -2,8 +2,10 @@
 //! read. Same input, same plan. What the output looks like follows from n and k alone, never from here.
 
 pub mod device;
+pub mod index;
 pub mod lists;
 pub mod mapping;
+pub mod sample;
 pub mod search;
 
 use crate::error::PlanError;
@@ -46,6 +48,8 @@ pub struct DeviceLimits {
 
 /// Expected rate of reading and decoding, for estimates of time.
 pub const READ_BYTES_PER_SECOND: f64 = 400e6;
+/// Bytes that reading back what was put aside holds: `store::spill` reads so much at a time.
+pub const SPILL_PIECE_BYTES: u64 = 4 << 20;
 
 /// What a stage holds on the host: (what, bytes), in the order a person would read it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -2,6 +2,9 @@
 
 pub mod all;
 pub mod ivf;
+pub mod kmeans;
+pub mod lists;
+pub mod space;
 
 use std::ops::Range;
 

@@ -9,6 +9,7 @@ pub mod near;
 pub mod pager;
 pub mod progress;
 pub mod search;
+pub mod stream;
 pub mod units;
 
 #[cfg(test)]

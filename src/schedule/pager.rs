@@ -115,14 +115,22 @@ fn read(
         group.copied().unwrap_or(NO_GROUP)
     };
     let groups = references.groups.map(|groups| (0..ids.len()).map(|row| group(groups, ids.get(row).0)).collect());
-    Ok(Partition::with(read_block(references.source, rows, ids, pool)?, groups, None))
+    Ok(Partition::with(read_rows(references.source, rows, ids, pool)?, groups, None))
 }
 
-/// Reads rows of a source, to be known by these ids; decoding runs on the pool.
+/// Reads consecutive rows of a source; decoding runs on the pool.
 ///
 /// # Errors
 /// Those of [`Source::read`].
-pub fn read_block(
+pub fn read_block(source: &dyn Source, rows: &Range<u64>, pool: &rayon::ThreadPool) -> Result<RowBlock, Error> {
+    read_rows(source, std::slice::from_ref(rows), RowIds::Range(rows.clone()), pool)
+}
+
+/// Reads rows of a source that have these ids; decoding runs on the pool.
+///
+/// # Errors
+/// Those of [`Source::read`].
+pub fn read_rows(
     source: &dyn Source,
     rows: &[Range<u64>],
     ids: RowIds,

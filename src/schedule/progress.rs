@@ -18,6 +18,12 @@ pub enum Stage {
     Presence,
     /// Checking an output.
     Verify,
+    /// Learning the centroids of an index.
+    Train,
+    /// Finding each row's list.
+    Assign,
+    /// Writing rows in the order of their lists.
+    Sort,
 }
 
 impl Stage {
@@ -31,6 +37,9 @@ impl Stage {
             Self::Matrix => "matrix",
             Self::Presence => "presence",
             Self::Verify => "verify",
+            Self::Train => "train",
+            Self::Assign => "assign",
+            Self::Sort => "sort",
         }
     }
 }

@@ -9,7 +9,7 @@ use crossbeam_channel::bounded;
 use super::assemble::Assembler;
 use super::blocks::{blocks, runs};
 use super::near::Landmarks;
-use super::pager::{Pager, References, read_block};
+use super::pager::{Pager, References, read_rows};
 use super::progress::{Observer, Stage, Step, Stop};
 use super::units::write_behind;
 use super::{Clock, Part};
@@ -361,7 +361,7 @@ fn read_queries(search: &Search<'_>, rows: &Range<u64>) -> Result<Queries, Error
             Some(ids) => RowIds::List(ids[place(rows.start)..place(rows.end)].to_vec()),
             None => RowIds::Range(rows.clone()),
         };
-        let block = read_block(search.queries, std::slice::from_ref(rows), ids, search.pool)?;
+        let block = read_rows(search.queries, std::slice::from_ref(rows), ids, search.pool)?;
         let own_row = search.exclude_own_row;
         let exclude = match search.query_groups {
             Some(groups) => Exclude::SameGroup { groups: groups(rows.clone())?, own_row },

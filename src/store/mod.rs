@@ -11,6 +11,7 @@ pub mod describe;
 pub mod disk;
 pub(crate) mod fingerprint;
 pub mod folder;
+pub mod index;
 pub mod memory;
 pub mod neighbours;
 pub mod node;
@@ -18,6 +19,7 @@ pub mod npy;
 pub mod open;
 pub mod prepared;
 pub mod results;
+pub mod spill;
 pub mod unpack;
 pub mod zarr;
 

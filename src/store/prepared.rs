@@ -39,6 +39,32 @@ impl Preparation {
             _ => None,
         }
     }
+
+    /// As a manifest has it.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
+        match self {
+            Self::Centre(centre) => json!({ "centre": centre.as_ref() }),
+            Self::Unit => json!("unit"),
+            Self::CentredUnit => json!("centred unit"),
+        }
+    }
+
+    /// What a manifest says; null is none. `None` where it says something else.
+    #[must_use]
+    #[allow(clippy::option_option)] // unreadable, nothing, or something
+    pub fn from_json(value: &Value) -> Option<Option<Self>> {
+        match value {
+            Value::Null => Some(None),
+            Value::String(text) if text == "unit" => Some(Some(Self::Unit)),
+            Value::String(text) if text == "centred unit" => Some(Some(Self::CentredUnit)),
+            _ => {
+                let values = value.get("centre")?.as_array()?;
+                let centre: Option<Vec<f64>> = values.iter().map(Value::as_f64).collect();
+                Some(Some(Self::Centre(centre?.into())))
+            }
+        }
+    }
 }
 
 /// Rows of a source, prepared.
@@ -117,12 +143,7 @@ impl Prepared {
                 if row.iter().all(|v| *v == row[0]) {
                     return Err(StoreError::ConstantRow { array: self.name().to_owned(), row: number });
                 }
-                let len = row.len() as f64;
-                let sum: f64 = row.iter().sum();
-                let mean = if sum.is_finite() { sum / len } else { row.iter().map(|v| v / len).sum() };
-                for v in row.iter_mut() {
-                    *v -= mean;
-                }
+                subtract_mean(row);
                 make_unit(row);
             }
         }
@@ -138,8 +159,18 @@ impl Prepared {
     }
 }
 
+/// Takes a row's own mean off it.
+pub fn subtract_mean(row: &mut [f64]) {
+    let len = row.len() as f64;
+    let sum: f64 = row.iter().sum();
+    let mean = if sum.is_finite() { sum / len } else { row.iter().map(|v| v / len).sum() };
+    for v in row.iter_mut() {
+        *v -= mean;
+    }
+}
+
 /// Scales a row to length 1, unless it is zero.
-fn make_unit(row: &mut [f64]) {
+pub fn make_unit(row: &mut [f64]) {
     let largest = row.iter().fold(0.0_f64, |largest, v| largest.max(v.abs()));
     if largest == 0.0 {
         return;
@@ -204,12 +235,7 @@ impl Source for Prepared {
     }
 
     fn fingerprint(&self) -> Result<Value, StoreError> {
-        let preparation = match &self.preparation {
-            Preparation::Centre(centre) => json!({ "centre": centre.as_ref() }),
-            Preparation::Unit => json!("unit"),
-            Preparation::CentredUnit => json!("centred unit"),
-        };
-        Ok(json!({ "prepared": preparation, "source": self.source.fingerprint()? }))
+        Ok(json!({ "prepared": self.preparation.to_json(), "source": self.source.fingerprint()? }))
     }
 }
 

@@ -27,6 +27,8 @@ pub enum Values {
     I16(Vec<i16>),
     I32(Vec<i32>),
     I64(Vec<i64>),
+    U8(Vec<u8>),
+    F16(Vec<half::f16>),
     F32(Vec<f32>),
     F64(Vec<f64>),
     Bool(Vec<bool>),
@@ -41,6 +43,8 @@ macro_rules! each_kind {
             Values::I16($v) => $body,
             Values::I32($v) => $body,
             Values::I64($v) => $body,
+            Values::U8($v) => $body,
+            Values::F16($v) => $body,
             Values::F32($v) => $body,
             Values::F64($v) => $body,
             Values::Bool($v) => $body,
@@ -72,6 +76,8 @@ impl Values {
             (Self::I16(a), Self::I16(b)) => a.extend(b),
             (Self::I32(a), Self::I32(b)) => a.extend(b),
             (Self::I64(a), Self::I64(b)) => a.extend(b),
+            (Self::U8(a), Self::U8(b)) => a.extend(b),
+            (Self::F16(a), Self::F16(b)) => a.extend(b),
             (Self::F32(a), Self::F32(b)) => a.extend(b),
             (Self::F64(a), Self::F64(b)) => a.extend(b),
             (Self::Bool(a), Self::Bool(b)) => a.extend(b),
@@ -86,6 +92,8 @@ impl Values {
             Self::I16(_) => Kind::I16,
             Self::I32(_) => Kind::I32,
             Self::I64(_) => Kind::I64,
+            Self::U8(_) => Kind::U8,
+            Self::F16(_) => Kind::F16,
             Self::F32(_) => Kind::F32,
             Self::F64(_) => Kind::F64,
             Self::Bool(_) => Kind::Bool,
@@ -108,6 +116,8 @@ pub enum Kind {
     I16,
     I32,
     I64,
+    U8,
+    F16,
     F32,
     F64,
     Bool,
@@ -121,6 +131,8 @@ impl Kind {
             Self::I16 => (data_type::int16(), 0_i16.into()),
             Self::I32 => (data_type::int32(), 0_i32.into()),
             Self::I64 => (data_type::int64(), 0_i64.into()),
+            Self::U8 => (data_type::uint8(), 0_u8.into()),
+            Self::F16 => (data_type::float16(), half::f16::ZERO.into()),
             Self::F32 => (data_type::float32(), 0_f32.into()),
             Self::F64 => (data_type::float64(), 0_f64.into()),
             Self::Bool => (data_type::bool(), FillValueMetadata::from(false).into()),
@@ -132,8 +144,8 @@ impl Kind {
     #[must_use]
     pub fn bytes(self) -> u64 {
         match self {
-            Self::I8 | Self::Bool => 1,
-            Self::I16 => 2,
+            Self::I8 | Self::U8 | Self::Bool => 1,
+            Self::I16 | Self::F16 => 2,
             Self::I32 | Self::F32 => 4,
             Self::I64 | Self::F64 => 8,
             Self::String => 48,
@@ -156,6 +168,8 @@ pub struct ArraySpec {
     pub shard_rows: u64,
     /// Rows per inner chunk.
     pub inner_rows: u64,
+    /// Whether inner chunks are compressed; all of them carry a checksum.
+    pub compressed: bool,
     /// `encoding-type` and whatever else belongs in the attributes.
     pub attributes: Map<String, Value>,
 }
@@ -172,6 +186,7 @@ impl ArraySpec {
             width,
             shard_rows: UNIT_ROWS,
             inner_rows: INNER_ROWS,
+            compressed: true,
             attributes: encoding_attributes(encoding, "0.2.0"),
         }
     }
@@ -214,7 +229,7 @@ impl RowArray {
         let mut builder = ArrayBuilder::new(full_shape, shape(spec.shard_rows), data_type, fill);
         builder
             .subchunk_shape(shape(spec.inner_rows))
-            .bytes_to_bytes_codecs(codecs())
+            .bytes_to_bytes_codecs(codecs(spec.compressed))
             .attributes(spec.attributes.clone())
             // Inner chunks in row order, whatever thread encoded them: the same values are the same bytes.
             .codec_specific_options(
@@ -274,7 +289,7 @@ pub fn write_small(
     let shape = if scalar { vec![] } else { vec![values.len() as u64] };
     let chunk = if scalar { vec![] } else { vec![values.len().max(1) as u64] };
     let mut builder = ArrayBuilder::new(shape, chunk, data_type, fill);
-    builder.bytes_to_bytes_codecs(codecs()).attributes(attributes);
+    builder.bytes_to_bytes_codecs(codecs(true)).attributes(attributes);
     let array = build(folder, &builder, path)?;
     if values.is_empty() {
         return Ok(());
@@ -322,10 +337,11 @@ fn metadata_key(path: &str) -> String {
     if path.is_empty() { "zarr.json".to_owned() } else { format!("{path}/zarr.json") }
 }
 
-fn codecs() -> Vec<Arc<dyn zarrs::array::BytesToBytesCodecTraits>> {
+fn codecs(compressed: bool) -> Vec<Arc<dyn zarrs::array::BytesToBytesCodecTraits>> {
     // The crc32c comes last, so that it covers the bytes as they lie on the disk. zarrs does not look at it when it
     // decodes a part of a shard, so zstd keeps a checksum of its own.
-    vec![Arc::new(ZstdCodec::new(ZSTD_LEVEL, true)), Arc::new(Crc32cCodec::new())]
+    let checksum: Arc<dyn zarrs::array::BytesToBytesCodecTraits> = Arc::new(Crc32cCodec::new());
+    if compressed { vec![Arc::new(ZstdCodec::new(ZSTD_LEVEL, true)), checksum] } else { vec![checksum] }
 }
 
 fn build(folder: &Arc<Folder>, builder: &ArrayBuilder, path: &str) -> Result<Array<Folder>, StoreError> {

@@ -5,11 +5,13 @@ use rayon::prelude::*;
 
 use crate::block::RowBlock;
 use crate::metric::Metric;
+use crate::route::space::ListSpace;
 
 /// Centroids, ready to be measured.
 #[derive(Clone, Debug)]
 pub struct Ranking {
     metric: Metric,
+    space: ListSpace,
     dim: usize,
     /// `lists × dim`.
     centroids: Vec<f64>,
@@ -19,7 +21,7 @@ impl Ranking {
     /// Of these centroids.
     pub fn new(metric: Metric, centroids: &RowBlock) -> Self {
         let values = centroids.values().iter().map(|&x| f64::from(x)).collect();
-        Self { metric, dim: centroids.dim(), centroids: values }
+        Self { metric, space: ListSpace::of(metric), dim: centroids.dim(), centroids: values }
     }
 
     /// Values per centroid.
@@ -27,20 +29,10 @@ impl Ranking {
         self.dim
     }
 
-    /// Puts a row into the space of the lists: as it is, or at length 1 (a zero row stays zero), minus its mean before.
+    /// Puts a row into the space of the lists. One that has no direction is at its centre.
     pub fn place(&self, row: &[f32], out: &mut Vec<f64>) {
-        out.clear();
-        out.extend(row.iter().map(|&x| f64::from(x)));
-        let directional = matches!(self.metric, Metric::Cosine | Metric::Correlation);
-        if self.metric == Metric::Correlation {
-            let mean = out.iter().sum::<f64>() / out.len() as f64;
-            out.iter_mut().for_each(|x| *x -= mean);
-        }
-        if directional {
-            let norm = out.iter().map(|x| x * x).sum::<f64>().sqrt();
-            let inverse = if norm > 0.0 { 1.0 / norm } else { 0.0 };
-            out.iter_mut().for_each(|x| *x *= inverse);
-        }
+        out.resize(self.dim, 0.0);
+        self.space.place(row, out);
     }
 
     /// Squared euclidean distances of a placed row to all centroids, in order.

@@ -1,0 +1,125 @@
+//! Centroids, learned from a sample.
+
+use rayon::prelude::*;
+
+use super::Planned;
+use super::nearest::Nearest;
+use crate::block::{RowBlock, RowIds};
+use crate::error::{Error, JobError, StoreError};
+use crate::job::run::Run;
+use crate::plan::index::ROUNDS;
+use crate::plan::sample::{Random, sample};
+use crate::route::kmeans::{Assignment, Sample, first_centroids, means, neighbourly_order, rebalance};
+use crate::route::space::ListSpace;
+use crate::schedule::Part;
+use crate::schedule::progress::{Stage, Step};
+
+/// Rounds at the end in which no centroid is moved, so that all of them settle.
+const SETTLING: u64 = 3;
+/// Rows that a thread puts in place at a time.
+const TASK_ROWS: usize = 1_024;
+
+/// What was learned.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Trained {
+    /// The centroids, `lists × dim`, those near each other together.
+    pub centroids: Vec<f32>,
+    /// Rows of the sample that each was the nearest one of.
+    pub counts: Vec<u64>,
+}
+
+/// Rows in memory.
+struct Rows {
+    values: Vec<f32>,
+    dim: usize,
+}
+
+impl Sample for Rows {
+    fn rows(&self) -> usize {
+        self.values.len() / self.dim
+    }
+
+    fn row(&self, row: usize) -> &[f32] {
+        &self.values[row * self.dim..(row + 1) * self.dim]
+    }
+}
+
+/// Learns the centroids.
+///
+/// # Errors
+/// Any of reading or searching; [`JobError::Interrupted`].
+pub fn train(planned: &mut Planned<'_>, run: &Run<'_>) -> Result<Trained, Error> {
+    let dim = planned.dim();
+    let lists = usize::try_from(planned.lists).unwrap_or(usize::MAX);
+    let rows = read(planned, run)?;
+    let mut random = Random::new(planned.request.run.seed ^ 0x6b6d_6561_6e73);
+    let mut centroids = first_centroids(&rows, lists, &mut random);
+    let total = (rows.rows() as u64).saturating_mul(planned.lists).saturating_mul(ROUNDS);
+    run.observer.begin(Stage::Train, Step { pairs: total, ..Step::default() }, Step::default());
+    let (block_rows, part_rows) = (planned.plan.block_rows, planned.plan.part_rows);
+    let mut nearest = Nearest::new(&mut planned.opened, run)?;
+    let mut counts = Vec::new();
+    for round in 0..ROUNDS {
+        nearest.among(&centroids, dim, part_rows)?;
+        let assignment = assign(&mut nearest, &rows, block_rows, run)?;
+        (centroids, counts) = means(&rows, &assignment.lists, &centroids, dim);
+        if round + SETTLING < ROUNDS {
+            rebalance(&rows, &assignment, &counts, &mut centroids, &mut random);
+        }
+    }
+    run.observer.end(Stage::Train);
+    let order = neighbourly_order(&centroids, dim);
+    let centroids = order.iter().flat_map(|&list| &centroids[list * dim..(list + 1) * dim]).copied().collect();
+    Ok(Trained { centroids, counts: order.iter().map(|&list| counts[list]).collect() })
+}
+
+fn assign(nearest: &mut Nearest<'_>, rows: &Rows, block_rows: u64, run: &Run<'_>) -> Result<Assignment, Error> {
+    let mut all = Assignment::default();
+    let step = usize::try_from(block_rows).unwrap_or(usize::MAX).saturating_mul(rows.dim);
+    for values in rows.values.chunks(step) {
+        if run.stop.asked() {
+            return Err(JobError::Interrupted.into());
+        }
+        let n = values.len() / rows.dim;
+        let block = RowBlock::new(RowIds::Range(0..n as u64), rows.dim, values.to_vec())?;
+        let part = nearest.of(&block)?;
+        all.lists.extend(part.lists);
+        all.distances.extend(part.distances);
+        run.observer.advance(Stage::Train, Step { pairs: nearest.pairs(n), ..Step::default() });
+    }
+    Ok(all)
+}
+
+/// The sample, in the space that lists are made in.
+fn read(planned: &Planned<'_>, run: &Run<'_>) -> Result<Rows, Error> {
+    let source = &*planned.indexed.source;
+    let dim = source.dim();
+    let runs = sample(source.rows(), planned.lists, planned.request.run.seed);
+    let rows: u64 = runs.iter().map(|run| run.end - run.start).sum();
+    let mut values = vec![0.0; usize::try_from(rows).unwrap_or(usize::MAX) * dim];
+    run.clock.time(Part::Read, || run.pool.install(|| source.read(&runs, &mut values)))?;
+    source.release();
+    place(planned.space, &mut values, dim, run).map_err(|at| {
+        let mut at = at as u64;
+        let row = runs.iter().find_map(|run| {
+            let inside = at < run.end - run.start;
+            let row = run.start + at;
+            at = at.saturating_sub(run.end - run.start);
+            inside.then_some(row)
+        });
+        StoreError::ConstantRow { array: source.name().to_owned(), row: row.unwrap_or(0) }
+    })?;
+    Ok(Rows { values, dim })
+}
+
+/// Puts rows into the space that lists are made in.
+///
+/// # Errors
+/// The number of the first row among these that has no place there.
+pub fn place(space: ListSpace, values: &mut [f32], dim: usize, run: &Run<'_>) -> Result<(), usize> {
+    let failed: Vec<usize> = run.pool.install(|| {
+        let tasks = values.par_chunks_mut(TASK_ROWS * dim).enumerate();
+        tasks.filter_map(|(task, rows)| space.place_all(rows, dim).err().map(|at| task * TASK_ROWS + at)).collect()
+    });
+    failed.into_iter().min().map_or(Ok(()), Err)
+}

@@ -1,0 +1,113 @@
+//! Lists as they will be on the disk: none too large, and how far their rows are from their centroids.
+
+use super::space::ListSpace;
+
+/// No list has more than this many times the rows that a list was to have; then none has 4 times the mean.
+const LARGEST: u64 = 3;
+
+/// A list of the index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct List {
+    /// The learned centroid it has.
+    pub centroid: usize,
+    /// How many rows.
+    pub rows: u64,
+}
+
+/// The lists of an index whose learned centroids are nearest to so many rows each. One that has too many rows becomes
+/// several with the same centroid; one that has none is left out.
+///
+/// With n rows and L centroids, lists have at most c = 3n/L rows, and there are at most n/c + L of them, so that
+/// c ≤ 4 times their mean: c · (n/c + L) ≤ n + 3n.
+#[must_use]
+pub fn cut(counts: &[u64]) -> Vec<List> {
+    let rows: u64 = counts.iter().sum();
+    let most = (u128::from(rows) * u128::from(LARGEST) / (counts.len().max(1) as u128)).max(1);
+    let most = u64::try_from(most).unwrap_or(u64::MAX);
+    let mut lists = Vec::with_capacity(counts.len());
+    for (centroid, &count) in counts.iter().enumerate() {
+        let parts = count.div_ceil(most);
+        for part in 0..parts {
+            let rows = count / parts + u64::from(part < count % parts);
+            lists.push(List { centroid, rows });
+        }
+    }
+    lists
+}
+
+/// Where each list begins, and at the end where the last one ends.
+#[must_use]
+pub fn offsets(lists: &[List]) -> Vec<u64> {
+    let mut at = 0;
+    let ends = lists.iter().map(|list| {
+        at += list.rows;
+        at
+    });
+    std::iter::once(0).chain(ends).collect()
+}
+
+/// The squared distance between a row and a centroid, in f64.
+#[must_use]
+pub fn squared_distance(row: &[f64], centroid: &[f32]) -> f64 {
+    row.iter().zip(centroid).map(|(a, b)| (a - f64::from(*b)).powi(2)).sum()
+}
+
+/// The length of a centroid, in f64.
+#[must_use]
+pub fn length(centroid: &[f32]) -> f64 {
+    centroid.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt()
+}
+
+/// A distance as a float32 that is not less, the rounding of its own sum included.
+#[must_use]
+pub fn rounded_up(distance: f64, space: ListSpace) -> f32 {
+    // A sum of d squares in f64 is off by d · 2⁻⁵³ at most, and a row put on the sphere by a few 2⁻⁵³.
+    let distance = distance * (1.0 + 1e-11) + if space == ListSpace::Rows { 0.0 } else { 1e-15 };
+    #[allow(clippy::cast_possible_truncation)] // corrected below
+    let rounded = distance as f32;
+    if f64::from(rounded) < distance { rounded.next_up() } else { rounded }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn no_list_has_more_than_four_times_the_mean(
+            counts in prop::collection::vec(prop_oneof![0_u64..4, 0_u64..1000, Just(0), 5_000_u64..9_000], 1..60),
+        ) {
+            let lists = cut(&counts);
+            let rows: u64 = counts.iter().sum();
+            // With fewer rows than centroids a list may have 3 rows, which is too few to speak of balance.
+            if rows >= counts.len() as u64 {
+                let largest = lists.iter().map(|list| list.rows).max().unwrap_or(0);
+                prop_assert!(largest * lists.len() as u64 <= 4 * rows, "{largest} of {rows} in {}", lists.len());
+            }
+            for (centroid, &count) in counts.iter().enumerate() {
+                let of = lists.iter().filter(|list| list.centroid == centroid).map(|list| list.rows);
+                prop_assert_eq!(of.clone().sum::<u64>(), count);
+                prop_assert!(of.clone().all(|rows| rows > 0));
+            }
+            prop_assert!(lists.windows(2).all(|pair| pair[0].centroid <= pair[1].centroid));
+            prop_assert_eq!(offsets(&lists).last().copied(), Some(rows));
+        }
+
+        #[test]
+        fn a_radius_is_never_less(distance in prop_oneof![0.0..1e-30_f64, 0.0..1.0, 0.0..1e30]) {
+            for (space, more) in [(ListSpace::Rows, 1e-44), (ListSpace::Unit, 1e-14)] {
+                let radius = f64::from(rounded_up(distance, space));
+                prop_assert!(radius >= distance && radius <= distance * 1.000_001 + more);
+            }
+        }
+    }
+
+    #[test]
+    fn equal_rows_are_cut_into_equal_lists() {
+        let lists = cut(&[1000, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(lists.iter().map(|list| list.rows).collect::<Vec<_>>(), [250; 4]);
+        assert_eq!(rounded_up(0.0, ListSpace::Rows), 0.0);
+        assert_eq!(rounded_up(f64::INFINITY, ListSpace::Rows), f32::INFINITY);
+    }
+}
