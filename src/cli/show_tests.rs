@@ -21,6 +21,8 @@ fn an_outcome() -> Outcome {
         bytes_written: 240 << 20,
         peak_memory_bytes: Some(500 << 20),
         recall: None,
+        recall_interval: None,
+        share_of_pairs: None,
         units: (16, 0),
         out: PathBuf::from("out.zarr"),
     }

@@ -21,8 +21,24 @@ const CHECKPOINT: &str = ".atlasknn/checkpoint";
 const FILES: &str = ".atlasknn/files.json";
 /// What a job makes beside [`OWN`].
 const LAID_OUT: [&str; 18] = [
-    "zarr.json", "X", "layers", "obs", "obsm", "obsp", "uns", "var", "varm", "varp", "rows", "ids", "offsets",
-    "centroids", "radii", "low", "step", "codebooks",
+    "zarr.json",
+    "X",
+    "layers",
+    "obs",
+    "obsm",
+    "obsp",
+    "uns",
+    "var",
+    "varm",
+    "varp",
+    "rows",
+    "ids",
+    "offsets",
+    "centroids",
+    "radii",
+    "low",
+    "step",
+    "codebooks",
 ];
 
 /// The output of a job, locked while this lives.
@@ -214,6 +230,17 @@ fn may_begin(folder: &Folder, run: &RunOptions) -> Result<Found, Error> {
             Err(JobError::ManifestDamaged { path: path(), why: why.clone() }.into())
         }
         _ => Ok(found),
+    }
+}
+
+/// The job that an earlier run began in this folder and this one goes on with; none where it begins anew.
+///
+/// # Errors
+/// As [`Output::begin`], before anything is written.
+pub fn earlier(path: &Path, run: &RunOptions, io: &Arc<IoCounters>) -> Result<Option<Manifest>, Error> {
+    match may_begin(&Folder::new(path, io), run)? {
+        Found::Job(manifest) if run.resume => Ok(Some(*manifest)),
+        _ => Ok(None),
     }
 }
 

@@ -7,7 +7,7 @@ use super::*;
 use crate::block::RowBlock;
 use crate::engine::{EngineLimits, Exclude, Partition};
 use crate::job::manifest::Manifest;
-use crate::job::request::{DeviceRequest, RunOptions, Within};
+use crate::job::request::{DeviceChoice, DeviceRequest, How, RunOptions, SearchRequest, Within};
 use crate::metric::Metric;
 use crate::schedule::progress::{Silent, Stop};
 use crate::topk::TopK;
@@ -58,6 +58,7 @@ fn request(out: &Path) -> SearchRequest {
         metric: Metric::Euclidean,
         exclude_group: None,
         compat: false,
+        how: How::default(),
         device: DeviceRequest { choice: DeviceChoice::Cpu, ..DeviceRequest::default() },
         within: Within::default(),
         run: RunOptions::default(),
@@ -78,12 +79,13 @@ fn the_cpu_goes_on_where_a_device_is_lost_for_good() {
         format: crate::job::manifest::FORMAT,
         version: "0".to_owned(),
         command: "search".to_owned(),
-        parameters: planned.parameters(),
+        parameters: planned.parameters().unwrap(),
         inputs: json!({}),
         rows: 200,
         reference_rows: 500,
         k: 5,
         units: std::collections::BTreeMap::new(),
+        recall: None,
         finished: false,
     };
     let output = Output::begin(&request.out, manifest, &request.run, &run.io).unwrap();

@@ -102,7 +102,8 @@ mod tests {
 
     #[test]
     fn what_is_refused_would_work_with_the_memory_it_names() {
-        let Err(PlanError::DeviceBudget { needs, why, .. }) = device_plan(&limits(100_000), (100, 0), 50, 4).within() else {
+        let Err(PlanError::DeviceBudget { needs, why, .. }) = device_plan(&limits(100_000), (100, 0), 50, 4).within()
+        else {
             panic!("it was not refused");
         };
         assert!(why.starts_with("queries"), "{why}");

@@ -95,9 +95,8 @@ pub fn lists_for(rows: u64) -> u64 {
 /// # Errors
 /// [`PlanError::Budget`] and [`PlanError::DeviceBudget`] with the least that would work.
 pub fn plan(input: &IndexInput) -> Result<IndexPlan, PlanError> {
-    let fits = |plan: &IndexPlan| {
-        plan.memory().total() <= input.budget.0 && plan.device.as_ref().is_none_or(DevicePlan::fits)
-    };
+    let fits =
+        |plan: &IndexPlan| plan.memory().total() <= input.budget.0 && plan.device.as_ref().is_none_or(DevicePlan::fits);
     let plans = BLOCKS.iter().map(|&rows| with_block(input, rows));
     if let Some(plan) = plans.into_iter().find(fits) {
         return Ok(plan);
@@ -150,12 +149,7 @@ pub fn record_bytes(dim: u64) -> u64 {
     (dim + RECORD_WORDS) * 4
 }
 
-fn stages(
-    input: &IndexInput,
-    block_rows: u64,
-    sample_rows: u64,
-    sorted_rows: u64,
-) -> Vec<(&'static str, MemoryTable)> {
+fn stages(input: &IndexInput, block_rows: u64, sample_rows: u64, sorted_rows: u64) -> Vec<(&'static str, MemoryTable)> {
     let IndexInput { rows, dim, lists, engine, .. } = input;
     let row_bytes = dim * 4;
     let centroids = lists * row_bytes;
@@ -180,7 +174,10 @@ fn stages(
     searching(&mut assign);
     assign.add("reading and decoding", rows.scratch_bytes);
     let mut sort = MemoryTable::default();
-    sort.add("rows being sorted", sorted_rows * (record_bytes(*dim) + 8) + super::SPILL_PIECE_BYTES + record_bytes(*dim));
+    sort.add(
+        "rows being sorted",
+        sorted_rows * (record_bytes(*dim) + 8) + super::SPILL_PIECE_BYTES + record_bytes(*dim),
+    );
     sort.add("centroids", 2 * centroids + lists * 64);
     let shard = input.shard_rows.min(rows.rows.next_multiple_of(1024));
     // One filling and one being written: its codes, as chunks, and as a file.

@@ -84,7 +84,7 @@ impl ListsInput {
         let told = block_rows.saturating_mul(self.nearest).saturating_mul(NUMBER_BYTES);
         let by_list = if self.bounded { told.max(block_rows.div_ceil(64) * 8 * self.lists) } else { told };
         table.add("lists to visit, per query", told + by_list);
-        let pairs = if self.bounded { u64::MAX } else { block_rows.saturating_mul(self.nearest) };
+        let pairs = block_rows.saturating_mul(if self.bounded { self.lists } else { self.nearest });
         // The engine may keep those of the portion before.
         table.add("visits", 2 * NUMBER_BYTES * (pairs.min(PORTION_PAIRS) + block_rows));
     }

@@ -45,6 +45,8 @@ pub struct SearchInput {
     pub groups: bool,
     /// Whether the names of the query are copied.
     pub names: bool,
+    /// Whether what is found is written; else it is handed to whoever asked.
+    pub written: bool,
     /// The lists it goes through; `None` where every row is visited.
     pub lists: Option<ListsInput>,
     /// The engine's limits.
@@ -238,6 +240,10 @@ impl Layout<'_> {
         if block_rows < unit_rows {
             table.add("neighbours of the unit", unit_rows * k * 12);
             table.add("checkpoint of the unit", unit_rows * k * 12);
+        }
+        if !self.input.written {
+            table.add("reading and decoding", queries.scratch_bytes + references.scratch_bytes);
+            return table;
         }
         // One unit's neighbours, both output columns, and the one that is being encoded (padded to a whole shard).
         let column = UNIT_ROWS * k * (self.slot_bytes() - 4);

@@ -16,6 +16,7 @@ fn input(queries: u64, references: u64, budget: ByteCount) -> SearchInput {
         k: 15,
         groups: false,
         names: true,
+        written: true,
         lists: None,
         engine: EngineLimits {
             kind: EngineKind::Cpu,

@@ -13,8 +13,8 @@ use super::pager::References;
 use super::progress::{Observer, Silent, Stage, Step, Stop};
 use super::search::{Checkpoint, Engines, Search, UnitSink, search};
 use crate::block::{RowBlock, RowIds};
-use crate::engine::cpu::{CpuConfig, CpuEngine};
 use crate::engine::Engine;
+use crate::engine::cpu::{CpuConfig, CpuEngine};
 use crate::error::{Error, JobError};
 use crate::metric::{EngineKind, Metric};
 use crate::oracle::search as oracle;
@@ -54,14 +54,22 @@ fn rows(lie: Lie, n: usize, seed: u64) -> Vec<f32> {
             let noise: f32 = random.random_range(-1.0..1.0);
             values.push(match lie {
                 Lie::Clustered => 40.0 * ((cluster * 7 + column * 3) % 13) as f32 + noise,
-                Lie::Uniform => noise,
                 Lie::Identical => 0.25,
                 Lie::Outliers if row % 50 == 0 => 1e6 * noise,
-                Lie::Outliers => noise,
+                Lie::Uniform | Lie::Outliers => noise,
             });
         }
     }
     values
+}
+
+fn place(row: u64) -> usize {
+    usize::try_from(row).unwrap()
+}
+
+#[allow(clippy::cast_possible_truncation)] // the rounding that is asked for
+fn single(value: f64) -> f32 {
+    value as f32
 }
 
 fn block(values: &[f32]) -> RowBlock {
@@ -89,7 +97,7 @@ fn index(metric: Metric, values: &[f32], lists: usize) -> Index {
     let mut centroids: Vec<f32> = Vec::new();
     for list in 0..lists {
         let row = (list * n / lists.max(1)).min(n - 1);
-        centroids.extend(placed(metric, &values[row * DIM..][..DIM]).iter().map(|&x| x as f32));
+        centroids.extend(placed(metric, &values[row * DIM..][..DIM]).iter().map(|&x| single(x)));
     }
     if lists > 2 {
         let far = centroids.len() - DIM..;
@@ -102,13 +110,15 @@ fn index(metric: Metric, values: &[f32], lists: usize) -> Index {
     for row in 0..n {
         let at = placed(metric, &values[row * DIM..][..DIM]);
         let nearest = (0..lists).min_by(|&a, &b| apart(&at, &centres[a]).total_cmp(&apart(&at, &centres[b]))).unwrap();
-        radii[nearest] = radii[nearest].max((apart(&at, &centres[nearest]) as f32).next_up());
+        radii[nearest] = radii[nearest].max(single(apart(&at, &centres[nearest])).next_up());
         members[nearest].push(row as u64);
     }
     let mut offsets = vec![0];
-    members.iter().for_each(|rows| offsets.push(offsets[offsets.len() - 1] + rows.len() as u64));
+    for rows in &members {
+        offsets.push(offsets[offsets.len() - 1] + rows.len() as u64);
+    }
     let ids = members.concat();
-    let ordered = ids.iter().flat_map(|&id| values[id as usize * DIM..][..DIM].to_vec()).collect();
+    let ordered = ids.iter().flat_map(|&id| values[place(id) * DIM..][..DIM].to_vec()).collect();
     let lists = Arc::new(Lists { centroids: block(&centroids), offsets, radii });
     Index { lists, rows: MemorySource::from_f32("lists", DIM, ordered).unwrap(), ids }
 }
@@ -176,8 +186,8 @@ impl Case<'_> {
         let open = || CpuEngine::new(CpuConfig { metric: self.metric, pool: Arc::clone(&pool), simd: None }).unwrap();
         let queries = MemorySource::from_f32("queries", DIM, self.queries.to_vec()).unwrap();
         let plain = MemorySource::from_f32("references", DIM, self.references.to_vec()).unwrap();
-        let ids = |rows: Range<u64>| Ok(self.index.unwrap().ids[rows.start as usize..rows.end as usize].to_vec());
-        let groups = |rows: Range<u64>| Ok(self.groups.unwrap().0[rows.start as usize..rows.end as usize].to_vec());
+        let ids = |rows: Range<u64>| Ok(self.index.unwrap().ids[place(rows.start)..place(rows.end)].to_vec());
+        let groups = |rows: Range<u64>| Ok(self.groups.unwrap().0[place(rows.start)..place(rows.end)].to_vec());
         let task = Search {
             queries: &queries,
             query_ids: None,
@@ -193,6 +203,7 @@ impl Case<'_> {
             order: self.order,
             block_rows: 256,
             ranked_rows: 100,
+            stage: Stage::Search,
             todo: &[0],
             checkpoint_every: Duration::from_secs(1_000),
             pool: &pool,
@@ -275,7 +286,7 @@ fn probing_finds_the_nearest_rows_of_the_nearest_lists() {
         let mut list_of = vec![0; 500];
         for list in 0..lists {
             let members = index.lists.rows(list);
-            index.ids[members.start as usize..members.end as usize].iter().for_each(|&id| list_of[id as usize] = list);
+            index.ids[place(members.start)..place(members.end)].iter().for_each(|&id| list_of[place(id)] = list);
         }
         let probed: Vec<Vec<usize>> =
             queries.chunks_exact(DIM).map(|query| ranked(metric, &index, query)[..nprobe].to_vec()).collect();
@@ -300,7 +311,7 @@ fn bounds_leave_out_lists_and_no_neighbour() {
             for lists in [1, 23, 500] {
                 let index = index(metric, &references, lists);
                 for (cut, order) in cuts(&index) {
-                    let router = Bounded::new(metric, EngineKind::Cpu, Arc::clone(&index.lists), 2, cut);
+                    let router = Bounded::new(metric, Arc::clone(&index.lists), 2, cut);
                     let case = Case { order, ..case(metric, (&queries, &references), &index, &router) };
                     let (found, pairs) = case.run();
                     assert_eq!(found, case.exactly(), "{lie:?}, {metric}, {lists} lists, {order:?}");
@@ -310,7 +321,8 @@ fn bounds_leave_out_lists_and_no_neighbour() {
         }
     }
     let share = |lie: &str, lists| {
-        let of = |s: &&(Lie, Metric, usize, f64)| format!("{:?}", s.0) == lie && s.1 == Metric::Euclidean && s.2 == lists;
+        let of =
+            |s: &&(Lie, Metric, usize, f64)| format!("{:?}", s.0) == lie && s.1 == Metric::Euclidean && s.2 == lists;
         shares.iter().find(of).map(|s| s.3).unwrap()
     };
     assert_eq!(share("Clustered", 1), 1.0);
@@ -324,7 +336,7 @@ fn zero_vectors_are_at_cosine_distance_1_through_bounds_as_well() {
     queries[..2 * DIM].fill(0.0);
     references[..5 * DIM].fill(0.0);
     let index = index(Metric::Cosine, &references, 9);
-    let router = Bounded::new(Metric::Cosine, EngineKind::Cpu, Arc::clone(&index.lists), 1, Cut::streamed(50));
+    let router = Bounded::new(Metric::Cosine, Arc::clone(&index.lists), 1, Cut::streamed(50));
     let case = case(Metric::Cosine, (&queries, &references), &index, &router);
     assert_eq!(case.run().0, case.exactly());
 }
@@ -336,7 +348,7 @@ fn bounds_hold_at_the_ends_of_what_floats_can_be() {
         let (queries, references) = (scaled(1, 100), scaled(2, 300));
         for metric in [Metric::Euclidean, Metric::SqEuclidean] {
             let index = index(metric, &references, 20);
-            let router = Bounded::new(metric, EngineKind::Cpu, Arc::clone(&index.lists), 1, Cut::streamed(50));
+            let router = Bounded::new(metric, Arc::clone(&index.lists), 1, Cut::streamed(50));
             let case = case(metric, (&queries, &references), &index, &router);
             assert_eq!(case.run().0, case.exactly(), "{metric}, {scale}");
         }
@@ -349,7 +361,7 @@ fn own_rows_and_groups_are_left_out_by_id() {
     let groups: Vec<u32> = (0..400).map(|row| row % 3).collect();
     let index = index(Metric::Euclidean, &cells, 23);
     let all = Probing::new(Metric::Euclidean, Arc::clone(&index.lists), 23, Cut::streamed(60));
-    let within = Bounded::new(Metric::Euclidean, EngineKind::Cpu, Arc::clone(&index.lists), 2, Cut::streamed(60));
+    let within = Bounded::new(Metric::Euclidean, Arc::clone(&index.lists), 2, Cut::streamed(60));
     let routers: [&dyn Router; 2] = [&all, &within];
     for router in routers {
         for groups in [None, Some((groups.as_slice(), groups.as_slice()))] {
@@ -358,7 +370,7 @@ fn own_rows_and_groups_are_left_out_by_id() {
             let found = case.run().0;
             assert_eq!(found, case.exactly());
             for row in 0..400 {
-                let group = |id: u64| groups.map(|(of, _)| of[id as usize]);
+                let group = |id: u64| groups.map(|(of, _)| of[place(id)]);
                 assert!(found.row(row).0.iter().all(|&id| id != row as u64), "row {row}");
                 assert!(groups.is_none() || found.row(row).0.iter().all(|&id| group(id) != group(row as u64)));
             }
@@ -376,7 +388,7 @@ fn queries_whose_lists_hold_fewer_than_k_rows_are_padded() {
     let neighbours: usize = (0..60).map(|row| found.neighbours(row).0.len()).sum();
     assert_eq!(neighbours as u64, pairs);
     assert!((0..60).any(|row| found.neighbours(row).0.len() < 20));
-    let within = Bounded::new(Metric::Euclidean, EngineKind::Cpu, Arc::clone(&index.lists), 1, Cut::streamed(11));
+    let within = Bounded::new(Metric::Euclidean, Arc::clone(&index.lists), 1, Cut::streamed(11));
     let case = Case { router: &within, ..case };
     assert_eq!(case.run().0, case.exactly(), "fewer than k so far is no bound");
 }
@@ -387,10 +399,10 @@ fn a_search_stopped_after_any_partition_goes_on_to_the_same_bytes() {
     let index = index(Metric::Euclidean, &references, 23);
     let lists = || Arc::clone(&index.lists);
     let near = Probing::new(Metric::Euclidean, lists(), 6, Cut::streamed(100));
-    let within = Bounded::new(Metric::Euclidean, EngineKind::Cpu, lists(), 2, Cut::streamed(100));
+    let within = Bounded::new(Metric::Euclidean, lists(), 2, Cut::streamed(100));
     // Another budget cuts other partitions.
     let near_again = Probing::new(Metric::Euclidean, lists(), 6, Cut::kept(30, &index.lists.offsets));
-    let within_again = Bounded::new(Metric::Euclidean, EngineKind::Cpu, lists(), 2, Cut::kept(30, &index.lists.offsets));
+    let within_again = Bounded::new(Metric::Euclidean, lists(), 2, Cut::kept(30, &index.lists.offsets));
     let pairs: [(&dyn Router, &dyn Router); 2] = [(&near, &near_again), (&within, &within_again)];
     for (router, again) in pairs {
         let case = case(Metric::Euclidean, (&queries, &references), &index, router);

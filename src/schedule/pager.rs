@@ -97,11 +97,7 @@ fn receive(receiver: &Receiver<Result<Arc<Partition>, Error>>) -> Result<Arc<Par
     })
 }
 
-fn read(
-    references: References<'_>,
-    rows: &[Range<u64>],
-    pool: &rayon::ThreadPool,
-) -> Result<Arc<Partition>, Error> {
+fn read(references: References<'_>, rows: &[Range<u64>], pool: &rayon::ThreadPool) -> Result<Arc<Partition>, Error> {
     let ids = match (references.ids, rows) {
         (None, [rows]) => RowIds::Range(rows.clone()),
         (None, rows) => RowIds::List(rows.iter().cloned().flatten().collect()),

@@ -48,6 +48,8 @@ pub struct Search<'a> {
     pub block_rows: u64,
     /// Query rows that are told their landmarks at a time.
     pub ranked_rows: u64,
+    /// What it is told as.
+    pub stage: Stage,
     /// Units to do, ascending.
     pub todo: &'a [u64],
     /// Time between checkpoints within a unit.
@@ -207,7 +209,7 @@ impl Loop<'_, '_> {
                 let queries = if keep { receiver.recv().ok() } else { None };
                 let queries = queries.unwrap_or_else(|| read_queries(search, &rows))?;
                 let top = self.surviving_block(&mut pager, &rows, &queries)?;
-                self.observer.advance(Stage::Search, Step { rows: rows.end - rows.start, ..Step::default() });
+                self.observer.advance(self.search.stage, Step { rows: rows.end - rows.start, ..Step::default() });
                 for (unit, top) in self.assembler.add(rows, top) {
                     if !send(unit, top) {
                         return Ok(());
@@ -307,7 +309,7 @@ impl Loop<'_, '_> {
             }
             standing.done += 1;
             if standing.done > self.told {
-                self.observer.advance(Stage::Search, Step { pairs, ..Step::default() });
+                self.observer.advance(self.search.stage, Step { pairs, ..Step::default() });
                 self.search.pairs.fetch_add(pairs, Ordering::Relaxed);
                 self.told = standing.done;
             }

@@ -104,6 +104,7 @@ fn run(losses: u32, resume: Option<Checkpoint>, observer: &dyn Observer) -> (Res
         order: Order::QueriesStay,
         block_rows: BLOCK,
         ranked_rows: BLOCK,
+        stage: Stage::Search,
         todo: &[0],
         checkpoint_every: Duration::from_secs(1_000),
         pool: &pool,

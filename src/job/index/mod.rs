@@ -210,6 +210,7 @@ impl<'a> Planned<'a> {
             k: 0,
             finished: false,
             units: BTreeMap::new(),
+            recall: None,
         }
     }
 

@@ -21,11 +21,13 @@ const UNIT_SLACK: f64 = 1e-6;
 /// Relative error of a sum of squares in f64, however many dimensions, and of what follows from it: far more than both.
 const SUM_SLACK: f64 = 1e-9;
 
+/// The arithmetic whose distances are farthest from the true ones: bounds may be of one engine and what follows of another.
+const WIDEST: EngineKind = EngineKind::Gpu;
+
 /// Lists that may hold a neighbour.
 #[derive(Clone, Debug)]
 pub struct Bounded {
     metric: Metric,
-    engine: EngineKind,
     lists: Arc<Lists>,
     seeds: usize,
     seeds_by_engine: Option<K>,
@@ -45,21 +47,20 @@ pub fn refusal(metric: Metric) -> Option<String> {
 }
 
 impl Bounded {
-    /// Visits the `seeds` lists nearest each query (at least 1), then whatever may hold a neighbour. `engine` is the
-    /// arithmetic of the distances.
+    /// Visits the `seeds` lists nearest each query (at least 1), then whatever may hold a neighbour.
     #[must_use]
-    pub fn new(metric: Metric, engine: EngineKind, lists: Arc<Lists>, seeds: usize, cut: Cut) -> Self {
+    pub fn new(metric: Metric, lists: Arc<Lists>, seeds: usize, cut: Cut) -> Self {
         let seeds = seeds.clamp(1, lists.len().max(1));
         let seeds_by_engine = nearest_by_engine(metric, &lists, seeds);
         let ranking = Ranking::new(metric, &lists.centroids);
-        Self { metric, engine, lists, seeds, seeds_by_engine, cut, ranking }
+        Self { metric, lists, seeds, seeds_by_engine, cut, ranking }
     }
 
     /// The euclidean distance, in the space of the lists, beyond which no row of this reported distance or less lies.
     fn reach(&self, bound: f32) -> f64 {
         // A row reported at the bound itself may have a lower id; and what is reported was rounded.
         let edge = f64::from(bound.next_up());
-        let edge = match tie_band(self.metric, self.ranking.dim(), self.engine) {
+        let edge = match tie_band(self.metric, self.ranking.dim(), WIDEST) {
             TieBand::Relative(share) | TieBand::RelativeToNorms(share) => edge * (1.0 + share),
             TieBand::Absolute(width) => edge + width,
         };

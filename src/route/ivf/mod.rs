@@ -13,7 +13,7 @@ use std::ops::Range;
 
 pub use bounded::{Bounded, refusal};
 pub use parts::Cut;
-pub use probing::Probing;
+pub use probing::{Probing, nearest_by_engine, nearest_lists};
 
 use crate::block::RowBlock;
 use crate::plan::lists::PORTION_PAIRS;
@@ -54,9 +54,9 @@ impl Lists {
         self.offsets[list]..self.offsets[list + 1]
     }
 
-    /// Expected rows of a list that is probed: queries are where the rows are, so large lists are probed more often.
+    /// Expected rows of a list that is visited: queries are where the rows are, so large lists are visited more often.
     #[must_use]
-    pub fn rows_per_probe(&self) -> f64 {
+    pub fn rows_per_visit(&self) -> f64 {
         let sizes = self.offsets.windows(2).map(|pair| (pair[1] - pair[0]) as f64);
         let (sum, squares) = sizes.fold((0.0, 0.0), |(sum, squares), n| (sum + n, squares + n * n));
         if sum > 0.0 { squares / sum } else { 0.0 }

@@ -135,11 +135,8 @@ mod tests {
             part(&[31..40], &[(5, 0..9)]),
         ];
         assert_eq!(cut.parts(lists(&[0, 1, 4, 5]), 0), expected);
-        let expected = [
-            part(&[4..14], &[(2, 0..5), (3, 5..10)]),
-            part(&[14..24], &[(3, 0..10)]),
-            part(&[24..30], &[(3, 0..6)]),
-        ];
+        let expected =
+            [part(&[4..14], &[(2, 0..5), (3, 5..10)]), part(&[14..24], &[(3, 0..10)]), part(&[24..30], &[(3, 0..6)])];
         assert_eq!(cut.parts(lists(&[2, 3]), 0), expected);
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::pairs::Pairs;
 use super::ranking::Ranking;
 use super::{Cut, ListRoute, Lists};
+use crate::block::RowBlock;
 use crate::metric::Metric;
 use crate::route::{Known, Landmarks, Route, Router};
 use crate::units::K;
@@ -24,7 +25,8 @@ impl Probing {
     #[must_use]
     pub fn new(metric: Metric, lists: Arc<Lists>, nprobe: usize, cut: Cut) -> Self {
         let nprobe = nprobe.min(lists.len());
-        let ranking = (nearest_by_engine(metric, &lists, nprobe).is_none()).then(|| Ranking::new(metric, &lists.centroids));
+        let ranking =
+            (nearest_by_engine(metric, &lists, nprobe).is_none()).then(|| Ranking::new(metric, &lists.centroids));
         Self { lists, nprobe, cut, ranking }
     }
 }
@@ -45,9 +47,10 @@ impl Router for Probing {
     }
 }
 
-/// How many lists an engine is asked for, where it can be: it finds up to [`K::MAX`] rows, and none that are constant under
+/// How many lists an engine is asked for where it can be: it finds up to [`K::MAX`] rows, and none that are constant under
 /// correlation, which a centroid may be.
-pub(super) fn nearest_by_engine(metric: Metric, lists: &Lists, nearest: usize) -> Option<K> {
+#[must_use]
+pub fn nearest_by_engine(metric: Metric, lists: &Lists, nearest: usize) -> Option<K> {
     let constant = |list: usize| {
         let row = lists.centroids.row(list);
         row.iter().all(|x| *x == row[0])
@@ -56,4 +59,10 @@ pub(super) fn nearest_by_engine(metric: Metric, lists: &Lists, nearest: usize) -
         return None;
     }
     u32::try_from(nearest).ok().and_then(|n| K::new(n).ok())
+}
+
+/// The numbers of the `n` lists nearest each query, `rows × n`, nearest first, as [`Probing`] visits them.
+#[must_use]
+pub fn nearest_lists(metric: Metric, lists: &Lists, queries: &RowBlock, n: usize) -> Vec<u32> {
+    Ranking::new(metric, &lists.centroids).nearest(queries, n)
 }

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
-use super::{CENTROIDS, ENCODING_TYPE, ENCODING_VERSION, Encoding, IDS, LOW, Layout, OFFSETS, RADII, ROWS, STEP, Scale};
+use super::{
+    CENTROIDS, ENCODING_TYPE, ENCODING_VERSION, Encoding, IDS, LOW, Layout, OFFSETS, RADII, ROWS, STEP, Scale,
+};
 use crate::error::StoreError;
 use crate::store::folder::{FileRecord, Folder};
 use crate::store::results::{ArraySpec, Kind, RowArray, Values, consolidate, write_small};
