@@ -313,12 +313,45 @@ fn budgets_threads_and_interruptions_do_not_change_a_byte() {
 }
 
 #[test]
+fn what_a_compressed_index_finds_is_refined_and_without_that_is_not_exact() {
+    let files = files();
+    files.exactly("truth", Metric::Euclidean);
+    let plain = files.index(Metric::Euclidean);
+    let of = |how: How, out: &str| {
+        let outcome = search(&SearchRequest { how, ..files.request(out) }).unwrap();
+        (outcome.recall.unwrap(), recall(&files.path(out), &files.path("truth")))
+    };
+    let (_, f32_recall) = of(ivf(&plain, Probes::Lists(12)), "f32");
+    for encoding in [Encoding::F16, Encoding::Sq8] {
+        let name = encoding.name();
+        let request = index_request(&files.reference, &files.path(&format!("{name}.index")));
+        let index = build(&IndexRequest { encoding, ..request });
+        let (audited, found) = of(ivf(&index, Probes::Lists(12)), &format!("{name}-refined"));
+        assert!((found - f32_recall).abs() < 0.002, "{name}: {found}, with f32 {f32_recall}");
+        assert!((audited - found).abs() < 0.01, "{name}: {audited} {found}");
+        let rough = How { refine: false, ..ivf(&index, Probes::Lists(12)) };
+        let (audited, found) = of(rough, &format!("{name}-rough"));
+        assert!((audited - found).abs() < 0.02 && found <= f32_recall, "{name}: {audited} {found}");
+        // With every list the refined distances are those of an exact search.
+        of(ivf(&index, Probes::Lists(1_000)), &format!("{name}-all"));
+        let truth: Vec<f32> = values(&files.path("truth"), "obsm/knn_distances");
+        let refined: Vec<f32> = values(&files.path(&format!("{name}-all")), "obsm/knn_distances");
+        let same = truth.iter().zip(&refined).filter(|(a, b)| a == b).count();
+        assert!(same as f64 > 0.999 * truth.len() as f64, "{name}: {same} of {}", truth.len());
+        let how = How { method: Method::Exact, index: Some(index), ..How::default() };
+        let error = search(&SearchRequest { how, ..files.request("exact") }).unwrap_err().to_string();
+        assert!(error.contains("not exact") && error.contains(name), "{error}");
+    }
+}
+
+#[test]
 fn choices_that_do_not_go_together_are_refused_and_auto_explains_itself() {
     let files = files();
     let index = files.index(Metric::Euclidean);
     for (how, says) in [
         (How { method: Method::Ivf, ..How::default() }, "atlasknn index"),
         (How { probes: Probes::Lists(3), ..How::default() }, "--index"),
+        (How { refine: false, ..How::default() }, "--no-refine"),
         (How { method: Method::Exact, probes: Probes::Recall(0.9), ..ivf(&index, Probes::Auto) }, "--method exact"),
     ] {
         let error = search(&SearchRequest { how, ..files.request("out") }).unwrap_err();

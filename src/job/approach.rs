@@ -20,6 +20,7 @@ use crate::route::Router;
 use crate::route::all::AllRows;
 use crate::route::ivf::{Bounded, Cut, Lists, Probing, nearest_by_engine, refusal};
 use crate::store::index::{Encoding, Index};
+use crate::units::K;
 
 /// Lists that give each query its bound. Fewer give worse bounds, more are visited for nothing: between 2 and 16 it hardly
 /// matters.
@@ -63,6 +64,10 @@ impl Approach {
             return match how.method {
                 Method::Ivf => refuse(
                     "--method ivf needs an index: build one with `atlasknn index`, and name it with --index".to_owned(),
+                ),
+                _ if !how.refine => refuse(
+                    "--no-refine is about what a compressed index finds; name the index with --index, or leave it out"
+                        .to_owned(),
                 ),
                 _ if asked_for_lists => {
                     refuse("--nprobe and --recall are about the lists of an index; name one with --index".to_owned())
@@ -176,20 +181,49 @@ impl Through {
     }
 
     /// What the plan must know of lists; `None` where they are not used.
-    pub fn input(&self, approach: Approach, metric: Metric, engine: &dyn Engine) -> Option<ListsInput> {
+    pub fn input(
+        &self,
+        approach: Approach,
+        request: &SearchRequest,
+        reference: Side,
+        engine: &dyn Engine,
+    ) -> Option<ListsInput> {
         let (nearest, bounded) = match approach {
             Approach::All => return None,
             Approach::Near { nprobe, .. } => (nprobe, false),
             Approach::Within => (SEEDS.min(self.lists.len()), true),
         };
-        let ranking = nearest_by_engine(metric, &self.lists, nearest);
+        let ranking = nearest_by_engine(request.metric, &self.lists, nearest);
         Some(ListsInput {
             lists: self.lists.len() as u64,
             nearest: nearest as u64,
             bounded,
             rows_per_visit: self.lists.rows_per_visit(),
             ranking: ranking.map(|nearest| engine.limits(self.index.dim(), nearest)),
+            candidates: self.candidates(request).get() as u64,
+            refined: self.refines(request).then_some(reference),
         })
+    }
+
+    /// Whether what is found gets its exact distances from the reference.
+    #[must_use]
+    pub fn refines(&self, request: &SearchRequest) -> bool {
+        request.how.refine && self.index.encoding() != Encoding::F32
+    }
+
+    /// Neighbours per query that are searched: more than are kept, as the order of compressed rows is not quite the true
+    /// one. How many more hardly matters for halves, and much for patterns of several values.
+    #[must_use]
+    pub fn candidates(&self, request: &SearchRequest) -> K {
+        let k = u32::try_from(request.k.get()).unwrap_or(K::MAX);
+        let candidates = match self.index.encoding() {
+            Encoding::F32 => k,
+            Encoding::F16 => k + 16,
+            Encoding::Sq8 => 2 * k + 16,
+            Encoding::Pq => 4 * k + 64,
+        };
+        let refined = self.refines(request).then(|| K::new(candidates.min(K::MAX)).ok()).flatten();
+        refined.unwrap_or(request.k)
     }
 
     fn cut(&self, plan: &SearchPlan) -> Cut {

@@ -10,6 +10,7 @@ use crate::error::{Error, JobError};
 use crate::metric::{TieBand, tie_band};
 use crate::plan::sample::Random;
 use crate::schedule::progress::Stage;
+use crate::store::index::Encoding;
 use crate::store::neighbours::Neighbours;
 use crate::topk::TopK;
 
@@ -85,7 +86,9 @@ pub fn audit(planned: &mut Planned<'_>, output: &Output, run: &Run<'_>) -> Resul
     let neighbours = Neighbours::open(&output.folder)?;
     let found = written(&sample.rows, neighbours.k(), |rows| neighbours.read(rows))?;
     let band = tie_band(planned.request.metric, planned.inputs.queries.source.dim(), planned.input.engine.kind);
-    let recall = Recall::of(&recalls(&found, &sample.truth, Some(band)), seed);
+    let through = planned.through.as_ref();
+    let exact = through.is_none_or(|t| t.index.encoding() == Encoding::F32 || t.refines(planned.request));
+    let recall = Recall::of(&recalls(&found, &sample.truth, exact.then_some(band)), seed);
     tell(recall, planned, run)?;
     Ok(recall)
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::approach::{Approach, Through};
+use super::approach::Approach;
 use super::planned::Planned;
 use super::report::{duration, grouped, pairs};
 use super::sample::plan_sample;
@@ -34,7 +34,11 @@ impl Explained {
             explained.add("method", format!("{method}: {because}"));
         }
         let Some(through) = &planned.through else { return Ok(explained) };
-        explained.add("index", describe(through));
+        explained.add("index", format!("{}, {}", through.name, through.index.encoding().name()));
+        if through.refines(planned.request) {
+            let candidates = planned.candidates();
+            explained.add("refined", format!("the exact distances of {candidates} candidates each, from the reference"));
+        }
         let mut samples = 1.0;
         let lists = grouped(through.lists.len() as u64);
         match planned.approach {
@@ -68,6 +72,8 @@ impl Explained {
             "path": through.name,
             "lists": through.lists.len(),
             "encoding": through.index.encoding().name(),
+            "refined": through.refines(planned.request),
+            "candidates": planned.candidates().get(),
             "nprobe": nprobe,
             "nprobe_is_a_guess": matches!(planned.approach, Approach::Near { guess: true, .. }),
             "samples_seconds": explained.sample.as_ref().map(|sample| samples * sample.seconds),
@@ -78,8 +84,4 @@ impl Explained {
     fn add(&mut self, what: &str, value: String) {
         self.lines.push((what.to_owned(), value));
     }
-}
-
-fn describe(through: &Through) -> String {
-    format!("{}, {}", through.name, through.index.encoding().name())
 }

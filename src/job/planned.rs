@@ -16,6 +16,7 @@ use super::sample::SAMPLE_ROWS;
 use super::search::{copies_names, side};
 use crate::error::{Error, JobError, PlanError};
 use crate::plan::search::{SearchInput, SearchPlan, plan};
+use crate::units::K;
 
 /// What `auto` takes for quick: an exact search that is expected to take less needs no index.
 const QUICK_SECONDS: f64 = 60.0;
@@ -124,8 +125,10 @@ impl Layout<'_> {
             groups: self.request.exclude_group.is_some(),
             names: copies_names(self.request.run.names, queries.rows()),
             written: true,
-            lists: through.and_then(|through| through.input(approach, self.request.metric, &*opened.engine)),
-            engine: opened.engine.limits(dim, k),
+            lists: through.and_then(|through| {
+                through.input(approach, self.request, side(references), &*opened.engine)
+            }),
+            engine: opened.engine.limits(dim, through.map_or(k, |through| through.candidates(self.request))),
             budget: self.run.budget,
         }
     }
@@ -176,6 +179,12 @@ impl<'a> Planned<'a> {
         Ok(())
     }
 
+    /// Neighbours per query that are searched; no more than are kept, unless they are refined.
+    #[must_use]
+    pub fn candidates(&self) -> K {
+        self.through.as_ref().map_or(self.request.k, |through| through.candidates(self.request))
+    }
+
     /// What the arrays follow from.
     ///
     /// # Errors
@@ -200,6 +209,8 @@ impl<'a> Planned<'a> {
             if let Approach::Near { nprobe, .. } = self.approach {
                 parameters.insert("nprobe".to_owned(), json!(nprobe));
                 parameters.insert("recall".to_owned(), json!(request.how.probes.recall()));
+                parameters.insert("candidates".to_owned(), json!(self.candidates().get()));
+                parameters.insert("refined".to_owned(), json!(through.refines(request)));
             }
         }
         Ok(parameters)

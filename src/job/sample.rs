@@ -86,6 +86,7 @@ pub fn plan_sample(planned: &Planned<'_>) -> Result<SearchPlan, Error> {
         names: false,
         written: false,
         lists: None,
+        engine: planned.opened.engine.limits(planned.inputs.queries.source.dim(), planned.request.k),
         budget: ByteCount(planned.input.budget.0.saturating_sub(held)),
         ..planned.input.clone()
     };
@@ -126,6 +127,7 @@ fn truth(planned: &mut Planned<'_>, rows: &[u64], values: &[f32], stage: Stage, 
         exclude_own_row: planned.inputs.self_mapping,
         router: &*router,
         k: planned.request.k,
+        refine: None,
         order: plan.order,
         block_rows: plan.block_rows,
         ranked_rows: plan.ranked_rows,

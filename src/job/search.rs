@@ -22,6 +22,7 @@ use crate::plan::search::Side;
 use crate::schedule::blocks::{unit_count, unit_rows};
 use crate::schedule::pager::{ReadIds, References};
 use crate::schedule::progress::{Stage, Step};
+use crate::schedule::refine::Refine;
 use crate::schedule::search::{Checkpoint, Engines, QueryGroups, Search, TRIES, search};
 use crate::store::Source;
 use crate::store::neighbours::NeighboursWriter;
@@ -111,8 +112,8 @@ impl Planned<'_> {
     fn attempt(&mut self, output: &Output, run: &Run<'_>, own_row: OwnRow) -> Result<K, Error> {
         let (queries, references) = (&self.inputs.queries, &self.inputs.references);
         let rows = queries.source.rows();
-        let k = self.request.k;
-        let written_k = written_k(k, own_row)?;
+        let k = self.candidates();
+        let written_k = written_k(self.request.k, own_row)?;
         let done = output.done(STAGE)?;
         let todo: Vec<u64> = (0..unit_count(rows)).filter(|unit| !done.contains_key(unit)).collect();
         let checkpoint_rows = self.plan.block_rows.max(UNIT_ROWS);
@@ -151,6 +152,12 @@ impl Planned<'_> {
             exclude_own_row: own_row == OwnRow::Excluded,
             router: &*router,
             k,
+            refine: through.filter(|through| through.refines(self.request)).map(|_| Refine {
+                references: &*references.source,
+                metric: self.request.metric,
+                k: self.request.k,
+                window_rows: self.plan.window_rows,
+            }),
             order: self.plan.order,
             block_rows: self.plan.block_rows,
             ranked_rows: self.plan.ranked_rows,

@@ -1,6 +1,8 @@
 //! What a search through the lists of an index adds to its plan: centroids, the lists near each query, ids.
 
+use super::search::{SearchInput, Side};
 use super::{EngineLimits, MemoryTable};
+use crate::units::{ByteCount, UNIT_ROWS};
 
 /// Queries of all visits of a portion, a query counted once per visit: no more than this and those of one visit.
 pub const PORTION_PAIRS: u64 = 1 << 21;
@@ -12,6 +14,9 @@ const NUMBER_BYTES: u64 = 4;
 const ID_BYTES: u64 = 8;
 /// Neighbours as an engine returns them.
 const SLOT_BYTES: u64 = 12;
+/// Bytes of references that candidates are measured against at a time.
+const WINDOW_BYTES_MIN: u64 = 1 << 20;
+const WINDOW_BYTES_MAX: u64 = 64 << 20;
 /// What visits of lists reach of an engine's rate: there are few queries to each.
 const RATE: f64 = 0.5;
 
@@ -28,6 +33,10 @@ pub struct ListsInput {
     pub rows_per_visit: f64,
     /// The limits, for `nearest` neighbours, of the engine that finds them; `None` where the host does.
     pub ranking: Option<EngineLimits>,
+    /// Neighbours per query that are searched: more than are kept where the index is compressed.
+    pub candidates: u64,
+    /// The reference, where candidates get their exact distances from it.
+    pub refined: Option<Side>,
 }
 
 impl ListsInput {
@@ -74,6 +83,31 @@ impl ListsInput {
         device.map_or(0, |device| self.ranked_rows(block_rows).saturating_mul(device.bytes_per_query))
     }
 
+    /// References of a window that candidates are refined in.
+    #[must_use]
+    pub fn window_rows(dim: u64, budget: ByteCount) -> u64 {
+        let bytes = (budget.0 / 16).clamp(WINDOW_BYTES_MIN, WINDOW_BYTES_MAX);
+        (bytes / (dim * 4)).max(1)
+    }
+
+    /// Bytes of the reference that are read for it, by so many queries in blocks of so many.
+    pub(super) fn refining_reads(&self, queries: u64, block_rows: u64) -> u64 {
+        let passes = queries.div_ceil(block_rows.max(UNIT_ROWS.min(queries)).max(1));
+        self.refined.as_ref().map_or(0, |side| side.stored_bytes.saturating_mul(passes))
+    }
+
+    /// What refining holds beside a block: a window, what stays, and the queries of a unit where blocks are smaller.
+    pub(super) fn add_refining(&self, table: &mut MemoryTable, input: &SearchInput, block_rows: u64) {
+        let Some(side) = &self.refined else { return };
+        let window = Self::window_rows(input.dim, input.budget).min(side.rows);
+        table.add("references of candidates", window * (input.dim * 4 + 1) + side.scratch_bytes);
+        let unit = input.queries.rows.min(UNIT_ROWS);
+        table.add("neighbours refined", block_rows.max(unit) * input.k * SLOT_BYTES);
+        if block_rows < unit {
+            table.add("query rows of the unit", unit * input.dim * 4);
+        }
+    }
+
     /// What is held on the host beside rows and queries, for so many ids of references.
     pub(super) fn add_memory(&self, table: &mut MemoryTable, dim: u64, block_rows: u64, ids: u64) {
         table.add("ids of the references", ids * ID_BYTES);
@@ -95,7 +129,7 @@ mod tests {
     use super::*;
 
     fn input(nearest: u64, bounded: bool) -> ListsInput {
-        ListsInput { lists: 1_000, nearest, bounded, rows_per_visit: 600.0, ranking: None }
+        ListsInput { lists: 1_000, nearest, bounded, rows_per_visit: 600.0, ranking: None, candidates: 30, refined: None }
     }
 
     #[test]

@@ -79,6 +79,8 @@ pub struct SearchPlan {
     pub partitions: u64,
     /// Query rows whose nearest lists are found at a time.
     pub ranked_rows: u64,
+    /// Reference rows that candidates are measured against at a time.
+    pub window_rows: u64,
     /// Host memory, line by line.
     pub memory: MemoryTable,
     /// Memory of the device, where the engine has one.
@@ -164,7 +166,8 @@ impl Layout<'_> {
         let lists = self.input.lists.as_ref();
         let all_references = reading(references, partition_rows).saturating_mul(passes);
         let needed = lists.map_or(all_references, |lists| share_of(all_references, lists.share_read(block_rows)));
-        let bytes_read = (reading(queries, block_rows), needed);
+        let refining = lists.map_or(0, |lists| lists.refining_reads(queries.rows, block_rows));
+        let bytes_read = (reading(queries, block_rows), needed.saturating_add(refining));
         let all_pairs = queries.rows as f64 * references.rows as f64;
         let effort = lists.map_or(all_pairs, |lists| lists.effort(queries.rows, references.rows));
         let read_seconds = (bytes_read.0 as f64 + bytes_read.1 as f64) / READ_BYTES_PER_SECOND;
@@ -176,6 +179,7 @@ impl Layout<'_> {
             partitions,
             memory,
             ranked_rows: lists.map_or(block_rows, |lists| lists.ranked_rows(block_rows)),
+            window_rows: ListsInput::window_rows(self.input.dim, self.input.budget),
             device: self.input.engine.device.as_ref().map(|device| {
                 let ranking = lists.map_or(0, |lists| lists.ranking_device_bytes(block_rows));
                 device_plan(device, (block_rows, ranking), partition_rows, partitions)
@@ -210,6 +214,7 @@ impl Layout<'_> {
         let SearchInput { queries, references, dim, k, engine, .. } = self.input;
         let row_bytes = dim * 4 + if self.input.groups { 4 } else { 0 };
         let unit_rows = queries.rows.min(UNIT_ROWS);
+        let found = self.input.lists.as_ref().map_or(*k, |lists| lists.candidates);
         let mut table = MemoryTable::default();
         match self.order {
             Order::ReferenceStays => {
@@ -236,10 +241,13 @@ impl Layout<'_> {
         let ranking = lists.map_or(0, |lists| lists.ranking_bytes(*dim, block_rows));
         table.add("engine, per query", (block_rows * engine.bytes_per_query).max(ranking));
         table.add("engine, fixed", engine.bytes_fixed);
-        table.add("neighbours of the block", block_rows * k * 12);
+        table.add("neighbours of the block", block_rows * found * 12);
         if block_rows < unit_rows {
-            table.add("neighbours of the unit", unit_rows * k * 12);
-            table.add("checkpoint of the unit", unit_rows * k * 12);
+            table.add("neighbours of the unit", unit_rows * found * 12);
+            table.add("checkpoint of the unit", unit_rows * found * 12);
+        }
+        if let Some(lists) = lists {
+            lists.add_refining(&mut table, self.input, block_rows);
         }
         if !self.input.written {
             table.add("reading and decoding", queries.scratch_bytes + references.scratch_bytes);

@@ -109,8 +109,22 @@ fn a_chunk_larger_than_the_piece_is_counted_as_often_as_it_is_read() {
 fn through_lists(input: SearchInput, nearest: u64, bounded: bool) -> SearchInput {
     let ranking = Some(EngineLimits { bytes_per_query: 200 + 24 * nearest, ..input.engine.clone() });
     let rows_per_visit = input.references.rows as f64 / 1_800.0;
-    let lists = ListsInput { lists: 2_000, nearest, bounded, rows_per_visit, ranking };
+    let (candidates, refined) = (input.k, None);
+    let lists = ListsInput { lists: 2_000, nearest, bounded, rows_per_visit, ranking, candidates, refined };
     SearchInput { lists: Some(lists), ..input }
+}
+
+#[test]
+fn what_refining_holds_and_reads_is_planned() {
+    let plain = through_lists(input(2_000_000, 4_000_000, ByteCount::mib(512)), 20, false);
+    let lists = plain.lists.clone().map(|lists| ListsInput { candidates: 60, refined: Some(side(4_000_000)), ..lists });
+    let (plain, refined) = (plan(&plain).unwrap(), plan(&SearchInput { lists, ..plain }).unwrap());
+    let bytes = |plan: &SearchPlan, line: &str| plan.memory.0.iter().find(|(what, _)| what == line).map(|(_, b)| *b);
+    assert_eq!(bytes(&refined, "neighbours of the block"), Some(refined.block_rows * 60 * 12));
+    assert_eq!(bytes(&refined, "references of candidates"), Some(refined.window_rows * 201 + (4 << 20)));
+    assert!(bytes(&plain, "references of candidates").is_none());
+    let passes = 2_000_000_u64.div_ceil(refined.block_rows.max(UNIT_ROWS));
+    assert!(refined.bytes_read.1 > passes * 4_000_000 * 200);
 }
 
 #[test]

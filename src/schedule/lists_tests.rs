@@ -200,6 +200,7 @@ impl Case<'_> {
             exclude_own_row: self.own_row,
             router: self.router,
             k: K::new(self.k).unwrap(),
+            refine: None,
             order: self.order,
             block_rows: 256,
             ranked_rows: 100,

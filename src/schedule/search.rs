@@ -11,6 +11,7 @@ use super::blocks::{blocks, runs};
 use super::near::Landmarks;
 use super::pager::{Pager, References, read_rows};
 use super::progress::{Observer, Stage, Step, Stop};
+use super::refine::{Refine, refined};
 use super::units::write_behind;
 use super::{Clock, Part};
 use crate::block::{RowBlock, RowIds};
@@ -40,8 +41,10 @@ pub struct Search<'a> {
     pub exclude_own_row: bool,
     /// Which rows are visited.
     pub router: &'a dyn Router,
-    /// Neighbours per query.
+    /// Neighbours per query that are searched.
     pub k: K,
+    /// What becomes of them before they are handed on; `None` where they are what was asked for.
+    pub refine: Option<Refine<'a>>,
     /// Which side stays.
     pub order: Order,
     /// Query rows per block.
@@ -147,7 +150,7 @@ pub fn search(
     let queue = blocks(&runs_left, search.block_rows);
     let commit = |unit, top| search.clock.time(Part::Write, || sink.commit(unit, top));
     write_behind(commit, |send| {
-        for (unit, top) in ready {
+        for (unit, top) in refined(search, ready, None)? {
             send(unit, top);
         }
         let landmarks = Landmarks::of(search.router, search.ranked_rows);
@@ -176,7 +179,7 @@ struct Loop<'a, 'e> {
     saved: bool,
 }
 
-type Queries = (RowBlock, Exclude);
+pub(super) type Queries = (RowBlock, Exclude);
 
 /// How far a block is.
 struct Standing {
@@ -210,7 +213,8 @@ impl Loop<'_, '_> {
                 let queries = queries.unwrap_or_else(|| read_queries(search, &rows))?;
                 let top = self.surviving_block(&mut pager, &rows, &queries)?;
                 self.observer.advance(self.search.stage, Step { rows: rows.end - rows.start, ..Step::default() });
-                for (unit, top) in self.assembler.add(rows, top) {
+                let whole = self.assembler.add(rows.clone(), top);
+                for (unit, top) in refined(search, whole, Some((&rows, &queries.0)))? {
                     if !send(unit, top) {
                         return Ok(());
                     }
@@ -356,7 +360,8 @@ fn pairs_of(visit: &Visit, block_rows: u64) -> u64 {
     u64::from(visit.rows.end - visit.rows.start) * queries
 }
 
-fn read_queries(search: &Search<'_>, rows: &Range<u64>) -> Result<Queries, Error> {
+/// Reads a block of queries, and what they must not get.
+pub(super) fn read_queries(search: &Search<'_>, rows: &Range<u64>) -> Result<Queries, Error> {
     search.clock.time(Part::Read, || {
         let place = |row: u64| usize::try_from(row).unwrap_or(usize::MAX);
         let ids = match search.query_ids {

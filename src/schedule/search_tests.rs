@@ -101,6 +101,7 @@ fn run(losses: u32, resume: Option<Checkpoint>, observer: &dyn Observer) -> (Res
         exclude_own_row: false,
         router: &router,
         k: K::new(5).unwrap(),
+        refine: None,
         order: Order::QueriesStay,
         block_rows: BLOCK,
         ranked_rows: BLOCK,

@@ -7,6 +7,7 @@
 
 mod aligned;
 pub(in crate::engine) mod exact;
+mod measure;
 mod nearest;
 mod panel_order;
 mod panels;
@@ -25,6 +26,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use rayon::prelude::*;
 
+pub use self::measure::exact_distance;
 use self::panels::Packed;
 use self::queries::Queries;
 use self::simd::Simd;
