@@ -24,6 +24,7 @@ mod search;
 mod sink;
 mod stages;
 mod transfer;
+pub mod variants;
 mod verify;
 mod wanted;
 mod warnings;

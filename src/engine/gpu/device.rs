@@ -44,6 +44,8 @@ pub struct Adapter {
     pub workgroup_invocations: u32,
     /// Optional features that a variant could use.
     pub features: Vec<&'static str>,
+    /// Invocations of a subgroup: least and most.
+    pub subgroup_invocations: (u32, u32),
     handle: wgpu::Adapter,
 }
 
@@ -56,6 +58,8 @@ pub enum AdapterChoice {
     Number(usize),
     /// By a part of its name, in either case.
     Named(String),
+    /// All that are no software, each once.
+    All,
 }
 
 /// An opened adapter.
@@ -102,18 +106,19 @@ fn describe(handle: wgpu::Adapter) -> Adapter {
         buffer_bytes_max: limits.max_buffer_size,
         binding_bytes_max: limits.max_storage_buffer_binding_size,
         workgroup_bytes: u64::from(limits.max_compute_workgroup_storage_size),
+        subgroup_invocations: (info.subgroup_min_size, info.subgroup_max_size),
         workgroup_invocations: limits.max_compute_invocations_per_workgroup,
         features: FEATURES.iter().filter(|(flag, _)| has.contains(*flag)).map(|(_, name)| *name).collect(),
         handle,
     }
 }
 
-/// The adapter of a choice.
+/// The adapters of a choice: one, or several for [`AdapterChoice::All`].
 ///
 /// # Errors
 /// [`EngineError::Adapter`] when there is none such.
-pub fn choose(choice: &AdapterChoice) -> Result<Adapter, EngineError> {
-    let mut all = adapters();
+pub fn choose(choice: &AdapterChoice) -> Result<Vec<Adapter>, EngineError> {
+    let all = adapters();
     let known = match all.len() {
         0 => "none: no Vulkan, Metal or DX12 driver was found".to_owned(),
         _ => all
@@ -123,18 +128,31 @@ pub fn choose(choice: &AdapterChoice) -> Result<Adapter, EngineError> {
             .collect::<Vec<_>>()
             .join(", "),
     };
-    let (at, asked) = match choice {
-        AdapterChoice::Best => (all.iter().position(|a| a.kind != AdapterKind::Software), "a GPU".to_owned()),
-        AdapterChoice::Number(n) => (Some(*n).filter(|n| *n < all.len()), format!("gpu:{n}")),
+    let real = |a: &&Adapter| !a.is_software();
+    let (found, asked) = match choice {
+        AdapterChoice::Best => (all.iter().find(real).cloned().into_iter().collect(), "a GPU".to_owned()),
+        AdapterChoice::Number(n) => (all.get(*n).cloned().into_iter().collect(), format!("gpu:{n}")),
         AdapterChoice::Named(part) => {
             let part = part.to_lowercase();
-            (all.iter().position(|a| a.name.to_lowercase().contains(&part)), format!("an adapter named `{part}`"))
+            let named = all.iter().find(|a| a.name.to_lowercase().contains(&part));
+            (named.cloned().into_iter().collect(), format!("an adapter named `{part}`"))
         }
+        AdapterChoice::All => (through_one_backend(all.iter().filter(real)), "a GPU".to_owned()),
     };
-    match at {
-        Some(at) => Ok(all.swap_remove(at)),
-        None => Err(EngineError::Adapter { asked, known }),
+    if found.is_empty() { Err(EngineError::Adapter { asked, known }) } else { Ok(found) }
+}
+
+/// Those of the backend that has the most of them: a card that is there through two backends counts once.
+fn through_one_backend<'a>(all: impl Iterator<Item = &'a Adapter>) -> Vec<Adapter> {
+    let mut by_backend: Vec<Vec<Adapter>> = Vec::new();
+    for adapter in all {
+        match by_backend.iter_mut().find(|same| same[0].backend == adapter.backend) {
+            Some(same) => same.push(adapter.clone()),
+            None => by_backend.push(vec![adapter.clone()]),
+        }
     }
+    // The first of equals: `max_by_key` would take the last.
+    by_backend.into_iter().rev().max_by_key(Vec::len).unwrap_or_default()
 }
 
 impl Adapter {
@@ -146,12 +164,21 @@ impl Adapter {
 
     /// Opens it with what a variant needs.
     pub(super) fn open(&self, variant: &Variant) -> Result<Device, EngineError> {
+        self.open_with(variant.features(), super::passes::experimental(variant))
+    }
+
+    /// Opens it with these features.
+    pub(super) fn open_with(
+        &self,
+        required_features: wgpu::Features,
+        experimental_features: wgpu::ExperimentalFeatures,
+    ) -> Result<Device, EngineError> {
         let failed = |why: String| EngineError::Gpu { adapter: self.name.clone(), what: "opening it", why };
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("atlasknn"),
-            required_features: variant.features(),
+            required_features,
             required_limits: self.handle.limits(),
-            experimental_features: super::passes::experimental(variant),
+            experimental_features,
             memory_hints: wgpu::MemoryHints::Performance,
             trace: wgpu::Trace::Off,
         };
@@ -167,9 +194,13 @@ impl Adapter {
         let size = wgpu::CooperativeMatrixProperties::is_wanted;
         self.handle.features().contains(variant.features())
             && variant.workgroup_bytes() <= self.workgroup_bytes
+            && (!variant.is_cooperative() || self.subgroup_invocations == (SUBGROUP, SUBGROUP))
             && (!variant.is_cooperative() || self.handle.cooperative_matrix_properties().iter().any(size))
     }
 }
+
+/// Invocations of a subgroup, which `tile_half.wgsl` takes for granted.
+const SUBGROUP: u32 = 32;
 
 /// What is asked of a cooperative matrix.
 trait Wanted {

@@ -135,6 +135,8 @@ impl Commands<'_> {
 struct Slots {
     tiles: wgpu::Buffer,
     rows: wgpu::Buffer,
+    /// Whether they are some queries only, so that a slot is no row.
+    listed: bool,
 }
 
 impl Slots {
@@ -142,7 +144,7 @@ impl Slots {
     fn of(queries: &Queries) -> Result<Self, EngineError> {
         let tiled = queries.tiled()?;
         let tiles = tiled.half.as_ref().map_or(&tiled.tiles, |half| &half.fragments);
-        Ok(Self { tiles: tiles.clone(), rows: queries.slots.clone() })
+        Ok(Self { tiles: tiles.clone(), rows: queries.slots.clone(), listed: false })
     }
 }
 
@@ -235,7 +237,7 @@ impl<'a> Search<'a> {
         let tiles = buffer(self.o.device, "gathered queries", slots.len() * channels * bytes)?;
         let params = GatherParams { slots: n, channels: int(channels), ..GatherParams::default() };
         pass.add(self.o.device, self.commands.add(0), &[from, &list, &tiles], &params, n.div_ceil(ROW_THREADS));
-        Ok(Slots { tiles, rows: list })
+        Ok(Slots { tiles, rows: list, listed: true })
     }
 
     /// Brings thresholds to the columns of the slots' fragments, where there are any.
@@ -257,7 +259,16 @@ impl<'a> Search<'a> {
         let commands = self.commands.add(pairs);
         if let (Some(programs), Some(half)) = (&self.o.programs.half, &self.o.part.tiled.half) {
             let channels = int(Packing::channels(self.o.variant, self.o.queries.dim, 2));
-            let params = HalfTileParams { jobs: n, room: *room, first_row: chunk.start, channels };
+            let params = HalfTileParams {
+                jobs: n,
+                room: *room,
+                first_row: chunk.start,
+                channels,
+                rows: int(self.o.queries.stored.n),
+                listed: u32::from(slots.listed),
+                grouped: u32::from(self.o.queries.grouped),
+                pad0: 0,
+            };
             let buffers = [&slots.tiles, &half.fragments, tiles, states, &slots.rows, &list, counts, survivors];
             programs.tile.add(self.o.device, commands, &buffers, &params, n);
         } else {
