@@ -27,7 +27,11 @@ pub fn command(command: &Command) -> Result<(), Failure> {
         Command::Info(args) => info(args),
         Command::Devices(args) => {
             let json = args.print.json;
-            let tell = |message: &str| console::tell(message);
+            let tell = |message: &str| {
+                if console::is_terminal() {
+                    console::tell(message)
+                }
+            };
             let (cpu, adapters) = (devices::processor(), devices::tried(devices::adapters(), &tell));
             print(&if json { show::line(&devices::json(&cpu, &adapters)) } else { devices::page(&cpu, &adapters) })
         }

@@ -1,7 +1,7 @@
 //! Adapters: which there are, what they can do, and opening one. Knows nothing of search.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use pollster::block_on;
 
@@ -69,6 +69,11 @@ pub(super) struct Device {
     pub queue: wgpu::Queue,
     pub adapter: Adapter,
     lost: Arc<AtomicBool>,
+    /// The first error that nobody asked about, which would be the end of the process otherwise.
+    unasked: Arc<Mutex<Option<String>>>,
+    /// How many of the next allocations are refused, to see what happens then.
+    #[cfg(test)]
+    pub refusals: std::sync::atomic::AtomicU32,
 }
 
 const FEATURES: [(wgpu::Features, &str); 4] = [
@@ -186,7 +191,20 @@ impl Adapter {
         let lost = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&lost);
         device.set_device_lost_callback(move |_, _| flag.store(true, Ordering::Release));
-        Ok(Device { gpu: device, queue, adapter: self.clone(), lost })
+        let unasked = Arc::new(Mutex::new(None));
+        let first = Arc::clone(&unasked);
+        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
+            first.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| error.to_string());
+        }));
+        Ok(Device {
+            gpu: device,
+            queue,
+            adapter: self.clone(),
+            lost,
+            unasked,
+            #[cfg(test)]
+            refusals: std::sync::atomic::AtomicU32::new(0),
+        })
     }
 
     /// Whether it has what a variant needs.
@@ -233,13 +251,32 @@ impl Device {
     pub fn wait(&self) -> Result<(), EngineError> {
         match self.gpu.poll(wgpu::PollType::wait_indefinitely()) {
             Ok(_) if self.is_lost() => Err(self.error("waiting", "the device was lost")),
-            Ok(_) => Ok(()),
+            Ok(_) => match self.unasked.lock().unwrap_or_else(PoisonError::into_inner).take() {
+                Some(why) => Err(self.error("computing", why)),
+                None => Ok(()),
+            },
             Err(why) => Err(self.error("waiting", why)),
         }
     }
 
+    /// A small buffer with these bytes. Not mapped to be written: that panics where the device is lost.
+    pub fn filled(&self, label: &'static str, bytes: &[u8], usage: wgpu::BufferUsages) -> wgpu::Buffer {
+        let buffer = self.gpu.create_buffer(&wgpu::BufferDescriptor {
+            label: Some(label),
+            size: (bytes.len().max(16) as u64).next_multiple_of(16),
+            usage: usage | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        self.queue.write_buffer(&buffer, 0, bytes);
+        buffer
+    }
+
     /// Runs what may run out of memory or be refused.
     pub fn checked<T>(&self, what: &'static str, work: impl FnOnce(&wgpu::Device) -> T) -> Result<T, EngineError> {
+        #[cfg(test)]
+        if self.refusals.fetch_update(Ordering::AcqRel, Ordering::Acquire, |left| left.checked_sub(1)).is_ok() {
+            return Err(EngineError::DeviceMemory { adapter: self.adapter.name.clone(), what });
+        }
         let memory = self.gpu.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
         let validation = self.gpu.push_error_scope(wgpu::ErrorFilter::Validation);
         let internal = self.gpu.push_error_scope(wgpu::ErrorFilter::Internal);

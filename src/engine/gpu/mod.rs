@@ -8,11 +8,14 @@
 
 mod device;
 #[cfg(test)]
+mod fault_tests;
+#[cfg(test)]
 mod filter_tests;
 #[cfg(test)]
 mod half_tests;
 #[cfg(test)]
 mod layout_tests;
+mod memory;
 mod params;
 mod passes;
 mod programs;
@@ -32,8 +35,8 @@ use std::sync::Arc;
 
 pub use self::device::{Adapter, AdapterChoice, AdapterKind, adapters, choose};
 use self::programs::{Library, MergeShape, Programs};
-use self::queries::{Queries, bytes_per_query};
-use self::resident::{HalfOf, Packing, Resident, Residents, Stored, Tiled, buffer, int};
+use self::queries::Queries;
+use self::resident::{Packing, Resident, Residents, Stored};
 use self::rows::Rows;
 use self::search::{Objects, Search, Workshop};
 use self::space::Space;
@@ -174,6 +177,12 @@ impl GpuEngine {
         self.overflows
     }
 
+    /// Loses the device, as a driver does that is reset.
+    #[cfg(test)]
+    pub(crate) fn lose(&self) {
+        self.library.device.gpu.destroy();
+    }
+
     /// How many partitions are on the device; those the caller dropped are gone.
     pub fn resident_partitions(&mut self) -> usize {
         self.residents.forget_dropped();
@@ -182,61 +191,6 @@ impl GpuEngine {
 
     fn begun(&self, call: &'static str) -> Result<&(RowBlock, Queries), EngineError> {
         self.queries.as_ref().ok_or(EngineError::NotBegun { call })
-    }
-
-    /// Bytes of the queries and of what they are searched with.
-    fn query_bytes(&self, rows: usize, dim: usize, k: usize) -> u64 {
-        let packed = Packing::channels(&self.variant, dim, 0) * size_of::<f32>();
-        let half = if self.variant.is_cooperative() { Variant::fragments(dim).0 * 32 + 4 } else { 0 };
-        (rows * (bytes_per_query(dim, k) + packed + half)) as u64
-    }
-
-    fn workshop_bytes(&self) -> u64 {
-        u64::from(self.tuning.chunk) * (u64::from(self.tuning.room) + 1) * 4
-    }
-
-    /// The partition on the device, uploaded and packed where it is not there.
-    fn resident(&mut self, part: &Arc<Partition>) -> Result<Arc<Resident>, EngineError> {
-        self.residents.forget_dropped();
-        if let Some(resident) = self.residents.find(part) {
-            return Ok(resident);
-        }
-        let Some((sample, queries)) = &self.queries else { return Err(EngineError::NotBegun { call: "visit" }) };
-        check_rows(self.metric, &part.block, "reference")?;
-        if self.space.is_none() {
-            let space = Space::of(self.metric, sample, &part.block);
-            let centre = buffer(&self.library.device, "the centre", size_of_val(space.centre.as_slice()))?;
-            self.library.device.queue.write_buffer(&centre, 0, bytemuck::cast_slice(&space.centre));
-            self.space = Some((space, centre));
-        }
-        let bytes = Residents::bytes(&self.variant, part.block.dim(), part.block.rows());
-        let taken = self.query_bytes(queries.stored.n, queries.dim, queries.k.get()) + self.workshop_bytes();
-        self.residents.make_room(bytes, self.memory.saturating_sub(taken));
-        let mut upload = self.upload(part);
-        // The budget was too much for this device after all: without the others there may be room.
-        if matches!(upload, Err(EngineError::DeviceMemory { .. })) && self.residents.clear() {
-            self.memory /= 2;
-            upload = self.upload(part);
-        }
-        let (stored, tiled) = upload?;
-        Ok(self.residents.add(part, stored, tiled, &self.variant))
-    }
-
-    fn upload(&self, part: &Partition) -> Result<(Stored, Tiled), EngineError> {
-        let rows = Rows {
-            metric: self.metric,
-            block: &part.block,
-            groups: part.groups.as_deref(),
-            mask: part.mask.as_deref(),
-        };
-        let stored = Stored::upload(&self.library.device, &self.pool, "a partition", rows)?;
-        let (packing, programs) = self.packing()?;
-        let tiles = packing.pack(&programs.pack_references, &stored, self.variant.references(), 2, None)?;
-        let half = match &programs.half {
-            Some(half) => Some(packing.pack_half(&half.pack_references, &tiles, stored.n, HalfOf::References)?),
-            None => None,
-        };
-        Ok((stored, Tiled { tiles, half }))
     }
 
     /// The passes for these dimensions and this k. Rows of other dimensions cannot stay.
@@ -248,30 +202,6 @@ impl GpuEngine {
         self.programs = None;
         let programs = self.library.programs(self.metric, dim, MergeShape::of(k), &self.variant)?;
         self.programs = Some((dim, programs));
-        Ok(())
-    }
-
-    fn packing(&self) -> Result<(Packing<'_>, &Programs), EngineError> {
-        let not_begun = EngineError::NotBegun { call: "visit" };
-        let (Some((space, centre)), Some((_, programs))) = (&self.space, &self.programs) else { return Err(not_begun) };
-        Ok((Packing { device: &self.library.device, variant: &self.variant, space, centre }, programs))
-    }
-
-    /// Packs the queries into the space, which may not have been there when they came.
-    fn pack_queries(&mut self) -> Result<(), EngineError> {
-        let Some((_, queries)) = self.queries.as_ref().filter(|(_, queries)| queries.tiled.is_none()) else {
-            return Ok(());
-        };
-        let (packing, programs) = self.packing()?;
-        let states = Some(&queries.states);
-        let tiles = packing.pack(&programs.pack_queries, &queries.stored, self.variant.queries(), 0, states)?;
-        let half = match &programs.half {
-            Some(half) => Some(packing.pack_half(&half.pack_queries, &tiles, queries.stored.n, HalfOf::Queries)?),
-            None => None,
-        };
-        if let Some((_, queries)) = &mut self.queries {
-            queries.tiled = Some(Tiled { tiles, half });
-        }
         Ok(())
     }
 
@@ -288,9 +218,8 @@ impl GpuEngine {
     /// Searches again what overflowed in the last visits.
     fn settle(&mut self) -> Result<(), EngineError> {
         let Some((part, visits)) = self.unsettled.take() else { return Ok(()) };
-        let (_, queries) = self.begun("visit")?;
         let workshop = self.workshop.as_ref().ok_or(EngineError::NotBegun { call: "visit" })?;
-        let overflowed = workshop.overflowed(&self.library.device, queries.stored.n)?;
+        let overflowed = workshop.overflowed(&self.library.device)?;
         if !overflowed.is_empty() {
             self.overflows += overflowed.len() as u64;
             let mut search = self.search(&part, 0)?;
@@ -344,16 +273,8 @@ impl Engine for GpuEngine {
         }
         let dim = queries.dim();
         self.compile(dim, k)?;
-        let Tuning { chunk, room, seed_rows, pairs_max } = self.tuning;
-        let chunk = chunk.min(int(queries.rows().next_multiple_of(self.variant.queries()).max(1)));
         self.workshop = None;
-        self.workshop = Some(Workshop::new(
-            &self.library.device,
-            chunk,
-            room,
-            queries.rows(),
-            (pairs_max, seed_rows.max(2 * k.get())),
-        )?);
+        self.workshop = Some(self.workshop(queries.rows())?);
         let rows = Rows { metric: self.metric, block: queries, groups, mask: None };
         let stored = Stored::upload(&self.library.device, &self.pool, "the queries", rows)?;
         let resident = Queries::new(&self.library.device, &self.variant, stored, (dim, k), exclude)?;

@@ -165,11 +165,14 @@ pub(super) fn uses(label: &str) -> &'static [Use] {
     }
 }
 
-/// What was compiled for a device, by metric, dimensions, merges and variant.
+/// Metric, dimensions, merges and the name of the variant.
+type Key = (Metric, usize, MergeShape, &'static str);
+
+/// What was compiled for a device.
 #[derive(Debug)]
 pub(super) struct Library {
     pub device: Device,
-    compiled: Mutex<HashMap<(Metric, usize, MergeShape, &'static str), Arc<Programs>>>,
+    compiled: Mutex<HashMap<Key, Arc<Programs>>>,
 }
 
 impl Library {

@@ -114,15 +114,7 @@ impl Queries {
     pub fn top(&self, device: &Device) -> Result<TopK, EngineError> {
         let mut all = TopK::empty(self.stored.n, self.k);
         let step = (READ_BYTES / self.top_bytes()).max(1);
-        let bytes = (step.min(self.stored.n) * self.top_bytes()) as u64;
-        let staging = device.checked("reading neighbours", |gpu| {
-            gpu.create_buffer(&wgpu::BufferDescriptor {
-                label: Some("neighbours on their way"),
-                size: bytes.max(4),
-                usage: wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::MAP_READ,
-                mapped_at_creation: false,
-            })
-        })?;
+        let staging = staging(device, "neighbours on their way", step.min(self.stored.n) * self.top_bytes())?;
         for first in (0..self.stored.n).step_by(step) {
             let rows = first..(first + step).min(self.stored.n);
             self.read(device, &staging, rows, &mut all)?;
@@ -178,6 +170,18 @@ impl Queries {
         }
         Ok(())
     }
+}
+
+/// A buffer that the host can read.
+pub(super) fn staging(device: &Device, what: &'static str, bytes: usize) -> Result<wgpu::Buffer, EngineError> {
+    device.checked(what, |gpu| {
+        gpu.create_buffer(&wgpu::BufferDescriptor {
+            label: Some(what),
+            size: (bytes.max(4) as u64).next_multiple_of(4),
+            usage: wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::MAP_READ,
+            mapped_at_creation: false,
+        })
+    })
 }
 
 /// Copies part of a buffer into a staging buffer, waits, and maps it. The caller unmaps it.

@@ -14,7 +14,7 @@ fn pool() -> Arc<rayon::ThreadPool> {
 /// The variant under test: the environment's on machines that have several, the portable one elsewhere.
 const VARIANT_VARIABLE: &str = "ATLASKNN_TEST_VARIANT";
 
-fn config(metric: Metric) -> GpuConfig {
+pub(super) fn config(metric: Metric) -> GpuConfig {
     let adapter = adapters().into_iter().next().expect("an adapter: install mesa-vulkan-drivers");
     let variant = std::env::var(VARIANT_VARIABLE).ok();
     GpuConfig { metric, pool: pool(), adapter, variant, memory: DEFAULT_MEMORY, pairs_per_second: None }
