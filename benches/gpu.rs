@@ -176,8 +176,14 @@ fn wrong(case: &Case, queries: &[f32], references: &[f32], found: &TopK, check: 
 fn run(args: &Args, adapter: &Adapter, case: &Case, queries: &[f32], references: &[f32], variant: &str) {
     let pool = Arc::new(rayon::ThreadPoolBuilder::new().build().expect("a pool"));
     let metric: Metric = args.metric.parse().expect("a metric");
-    let config =
-        GpuConfig { metric, pool, adapter: adapter.clone(), variant: Some(variant.to_owned()), memory: args.memory };
+    let config = GpuConfig {
+        metric,
+        pool,
+        adapter: adapter.clone(),
+        variant: Some(variant.to_owned()),
+        memory: args.memory,
+        pairs_per_second: None,
+    };
     let mut engine = GpuEngine::new(config).expect("an engine");
     let k = K::new(case.k).expect("a k");
     let values = args.partition * case.dim;

@@ -18,6 +18,13 @@ struct HalfTileParams {
     first_row: u32,
     // Channels to a tile of references.
     channels: u32,
+    // Query rows of the block.
+    rows: u32,
+    // Whether slots are some of the query rows; else each slot is the row of its number.
+    listed: u32,
+    // Whether references of a query's group are excluded.
+    grouped: u32,
+    pad0: u32,
 }
 
 @group(0) @binding(0) var<storage, read> queries: array<f16>;
@@ -30,18 +37,19 @@ struct HalfTileParams {
 @group(0) @binding(7) var<storage, read_write> survivors: array<u32>;
 @group(0) @binding(8) var<uniform> params: HalfTileParams;
 
-const ABSENT_ROW = 0xffffffffu;
 const NO_GROUP = 0xffffffffu;
 const BLOCKS = ${ blocks }u;
 
 var<workgroup> sums: array<f32, 4096>;
 
 fn append(slot: u32, reference: u32, rows: vec2<u32>) {
-    let row = slots[slot];
-    if (row == ABSENT_ROW || reference < rows.x || reference >= rows.y) { return; }
-    let group = states[2u * row].z;
-    if (group != NO_GROUP) {
-        if (group == bitcast<u32>(tiles[(reference / 128u) * params.channels * 128u + 128u + reference % 128u])) { return; }
+    var row = slot;
+    if (params.listed != 0u) { row = slots[slot]; }
+    if (row >= params.rows || reference < rows.x || reference >= rows.y) { return; }
+    if (params.grouped != 0u) {
+        let group = states[2u * row].z;
+        let other = bitcast<u32>(tiles[(reference / 128u) * params.channels * 128u + 128u + reference % 128u]);
+        if (group != NO_GROUP && group == other) { return; }
     }
     let at = row - params.first_row;
     let n = atomicAdd(&counts[at], 1u);

@@ -67,7 +67,7 @@ fn twins() -> Vec<Fields> {
         fields!(GatherParams: slots channels pad0 pad1),
         fields!(HalfParams: slots dim channels blocks gamma rows pad0 pad1),
         fields!(ColumnsParams: slots first blocks pad0),
-        fields!(HalfTileParams: jobs room first_row channels),
+        fields!(HalfTileParams: jobs room first_row channels rows listed grouped pad0),
     ]
 }
 
