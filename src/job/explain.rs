@@ -37,7 +37,8 @@ impl Explained {
         explained.add("index", format!("{}, {}", through.name, through.index.encoding().name()));
         if through.refines(planned.request) {
             let candidates = planned.candidates();
-            explained.add("refined", format!("the exact distances of {candidates} candidates each, from the reference"));
+            explained
+                .add("refined", format!("the exact distances of {candidates} candidates each, from the reference"));
         }
         let mut samples = 1.0;
         let lists = grouped(through.lists.len() as u64);

@@ -125,9 +125,7 @@ impl Layout<'_> {
             groups: self.request.exclude_group.is_some(),
             names: copies_names(self.request.run.names, queries.rows()),
             written: true,
-            lists: through.and_then(|through| {
-                through.input(approach, self.request, side(references), &*opened.engine)
-            }),
+            lists: through.and_then(|through| through.input(approach, self.request, side(references), &*opened.engine)),
             engine: opened.engine.limits(dim, through.map_or(k, |through| through.candidates(self.request))),
             budget: self.run.budget,
         }

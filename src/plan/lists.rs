@@ -129,7 +129,15 @@ mod tests {
     use super::*;
 
     fn input(nearest: u64, bounded: bool) -> ListsInput {
-        ListsInput { lists: 1_000, nearest, bounded, rows_per_visit: 600.0, ranking: None, candidates: 30, refined: None }
+        ListsInput {
+            lists: 1_000,
+            nearest,
+            bounded,
+            rows_per_visit: 600.0,
+            ranking: None,
+            candidates: 30,
+            refined: None,
+        }
     }
 
     #[test]

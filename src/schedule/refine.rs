@@ -240,7 +240,9 @@ mod tests {
         for metric in Metric::ALL {
             let truth = oracle::search(metric, &queries, &references, |q, r| r % 3 == q % 3);
             for window_rows in [1, 7, 64, 1_000] {
-                let source = Counted::new(std::sync::Arc::new(MemorySource::from_f32("r", DIM, references.values().to_vec()).unwrap()));
+                let source = Counted::new(std::sync::Arc::new(
+                    MemorySource::from_f32("r", DIM, references.values().to_vec()).unwrap(),
+                ));
                 let refine = Refine { references: &source, metric, k: K::new(6).unwrap(), window_rows };
                 // Two units of one block.
                 let all = candidates(70, 99);
