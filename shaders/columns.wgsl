@@ -19,6 +19,8 @@ struct ColumnsParams {
 
 const EXTRA = ${ extra }u;
 
+//% include "numbers.wgsl"
+
 @compute @workgroup_size(${ threads })
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
         @builtin(local_invocation_index) local: u32) {
@@ -26,8 +28,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     if (at >= params.slots) { return; }
     let slot = params.first + at;
     let row = slots[slot];
-    var high = f16(-65504.0);
-    var low = f16(-65504.0);
+    var high = -65504.0;
+    var low = -65504.0;
     if (row != 0xffffffffu) {
         let tau = bitcast<f32>(states[2u * row + 1u].x);
         let share = shares[row];
@@ -37,10 +39,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
             let sum = tau + share;
             raised = clamp(sum + 0.000002 * abs(sum) + 0.0000002, -60000.0, 60000.0);
         }
-        high = f16(raised);
-        low = f16(raised - f32(high));
+        high = kept16(raised);
+        low = raised16(raised - high);
     }
     let to = (slot / 16u) * params.blocks * 256u + ((EXTRA + 2u) / 16u) * 256u + (slot % 16u) * 16u + (EXTRA + 2u) % 16u;
-    fragments[to] = high;
-    fragments[to + 1u] = low;
+    fragments[to] = f16(high);
+    fragments[to + 1u] = f16(low);
 }

@@ -14,6 +14,8 @@ const FAR = 1.0e15;
 // More than what flushing to zero may change in the filter's space.
 const SMALL = 1.0e-30;
 const ULP = 0.000000059604645;
+// The smallest number of f16 that is not subnormal: 2^-14.
+const SUBNORMAL16 = 0.00006103515625;
 const NO_GROUP = 0xffffffffu;
 
 const MASKED = 0x20000000u;
@@ -32,6 +34,21 @@ fn scaled4(x: vec4<f32>, e: i32) -> vec4<f32> {
     let first = clamp(e, -125, 125);
     let second = clamp(e - first, -125, 125);
     return clamp(x * power_of_two(first), vec4<f32>(-1.0e38), vec4<f32>(1.0e38)) * power_of_two(second);
+}
+
+// The nearest number that f16 holds, 0 where that would be subnormal: some devices flush those. Made of bits, since compilers
+// take f32(f16(x)) for x. |x| is at most 60000.
+fn kept16(x: f32) -> f32 {
+    let bits = bitcast<u32>(x);
+    let value = bitcast<f32>((bits + 0xfffu + ((bits >> 13u) & 1u)) & 0xffffe000u);
+    return select(value, 0.0, abs(value) < SUBNORMAL16);
+}
+
+// The least number that f16 holds, not subnormal, and that is not below x.
+fn raised16(x: f32) -> f32 {
+    let bits = bitcast<u32>(x);
+    let value = bitcast<f32>((bits + select(0u, 0x1fffu, x > 0.0)) & 0xffffe000u);
+    return select(value, select(0.0, SUBNORMAL16, x > 0.0), abs(value) < SUBNORMAL16);
 }
 
 // The exponent of a normal number: 0 for 1..2.

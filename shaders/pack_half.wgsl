@@ -57,11 +57,11 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         var value = 0.0;
         if (k < params.dim) { value = ${ "-" if queries else "" }tiles[source + (HEAD + k) * TILE]; }
         // Far values are taken out below.
-        let kept = f16(clamp(value, -60000.0, 60000.0));
-        let rest = value - f32(kept);
+        let kept = kept16(clamp(value, -60000.0, 60000.0));
+        let rest = value - kept;
         sum += value * value;
         lost += rest * rest;
-        fragments[to + (k / 16u) * 256u + k % 16u] = kept;
+        fragments[to + (k / 16u) * 256u + k % 16u] = f16(kept);
     }
     let half = 0.5 * sum;
     let far = !(half < HALF_MAX);
@@ -82,21 +82,21 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     // A bias that f16 cannot hold comes of a zero vector's share. It passes always, since clamping would part it from the
     // thresholds, which are clamped too.
     let always = !absent && (far || bias < -3.0e38 || bias > BIAS_MAX);
-    var high = f16(select(-65504.0, 65504.0, always));
+    var high = select(-65504.0, 65504.0, always);
     var low = high;
     if (!absent && !always) {
         let value = share - bias;
         let raised = value + 0.000002 * abs(value) + 0.0000002;
-        high = f16(raised);
-        low = f16(raised - f32(high));
+        high = kept16(raised);
+        low = raised16(raised - high);
     }
     if (absent || always) {
         for (var k = 0u; k < params.dim; k++) { fragments[to + (k / 16u) * 256u + k % 16u] = f16(0.0); }
     }
     let at = to + (EXTRA / 16u) * 256u + EXTRA % 16u;
     let one = to + ((EXTRA + 2u) / 16u) * 256u + (EXTRA + 2u) % 16u;
-    fragments[at] = high;
-    fragments[at + 1u] = low;
+    fragments[at] = f16(high);
+    fragments[at + 1u] = f16(low);
     fragments[one] = f16(1.0);
     fragments[one + 1u] = f16(1.0);
 //% endif

@@ -293,6 +293,17 @@ pub enum EngineError {
         /// What would work.
         known: String,
     },
+    /// A variant that was tried on an adapter and found wrong neighbours there.
+    #[error(
+        "{adapter} finds wrong neighbours with {variant} of the GPU programs; choose another with --device-variant, \
+         or search on the CPU with --device cpu"
+    )]
+    Unsound {
+        /// The variant.
+        variant: String,
+        /// The adapter.
+        adapter: String,
+    },
     /// A driver that refuses something.
     #[error("{adapter} failed at {what}: {why}")]
     Gpu {

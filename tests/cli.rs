@@ -102,7 +102,6 @@ fn what_is_not_built_is_refused_by_its_name() {
         "--recall 0.99",
         "--strict",
         "--no-refine",
-        "--device gpu:all",
         "--scanpy",
     ];
     let mapping = [

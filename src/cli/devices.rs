@@ -5,7 +5,9 @@ use sysinfo::{CpuRefreshKind, MemoryRefreshKind, System};
 
 use super::text;
 pub use crate::engine::gpu::adapters;
+use crate::engine::gpu::trial::Trial;
 use crate::engine::gpu::{Adapter, AdapterKind, DEFAULT_MEMORY, Variant};
+use crate::error::EngineError;
 use crate::metric::Metric;
 use crate::units::ByteCount;
 
@@ -69,8 +71,17 @@ fn features() -> Vec<&'static str> {
 
 const NOT_BUILT: &str = "not built yet";
 
+/// An adapter and what trying its variants showed.
+pub type Tried = (Adapter, Option<Result<Vec<Trial>, EngineError>>);
+
+/// Tries the variants of the adapters, where they were never tried before.
+pub fn tried(adapters: Vec<Adapter>, tell: &dyn Fn(&str)) -> Vec<Tried> {
+    let trials = crate::job::variants::table(&adapters, tell);
+    adapters.into_iter().zip(trials.into_iter().map(Some).chain(std::iter::repeat_with(|| None))).collect()
+}
+
 /// For a program.
-pub fn json(cpu: &Processor, adapters: &[Adapter]) -> Value {
+pub fn json(cpu: &Processor, adapters: &[Tried]) -> Value {
     let processor = json!({
         "device": "cpu",
         "adapter": cpu.name,
@@ -80,7 +91,7 @@ pub fn json(cpu: &Processor, adapters: &[Adapter]) -> Value {
         "memory_bytes": cpu.memory.0,
         "available_memory_bytes": cpu.available.0,
     });
-    let gpus = adapters.iter().enumerate().map(|(n, adapter)| {
+    let gpus = adapters.iter().enumerate().map(|(n, (adapter, trials))| {
         json!({
             "device": format!("gpu:{n}"),
             "adapter": adapter.name,
@@ -93,6 +104,7 @@ pub fn json(cpu: &Processor, adapters: &[Adapter]) -> Value {
             "workgroup_invocations": adapter.workgroup_invocations,
             "features": adapter.features,
             "variants": Variant::of(adapter).iter().map(|variant| variant.name).collect::<Vec<_>>(),
+            "gpairs_per_second": rates(trials.as_ref()),
         })
     });
     let backend = || json!({ "built": true, "methods": ["exact"], "metrics": Metric::ALL.map(Metric::name) });
@@ -100,6 +112,27 @@ pub fn json(cpu: &Processor, adapters: &[Adapter]) -> Value {
         "devices": std::iter::once(processor).chain(gpus).collect::<Vec<_>>(),
         "backends": { "cpu": backend(), "gpu": backend() },
     })
+}
+
+/// Gpair/s of each variant that finds what it must.
+fn rates(trials: Option<&Result<Vec<Trial>, EngineError>>) -> Value {
+    let known = trials.and_then(|trials| trials.as_ref().ok()).into_iter().flatten();
+    known.map(|trial| (trial.variant.to_owned(), json!(trial.pairs_per_second.map(|rate| rate / 1e9)))).collect()
+}
+
+/// What trying a variant showed, in words.
+fn in_words(variant: &Variant, trials: Option<&Result<Vec<Trial>, EngineError>>) -> String {
+    let trials = match trials {
+        None => return String::new(),
+        Some(Err(why)) => return format!("; could not be tried: {why}"),
+        Some(Ok(trials)) => trials,
+    };
+    match trials.iter().find(|trial| trial.variant == variant.name).map(|trial| trial.pairs_per_second) {
+        Some(Some(rate)) if rate < 1e9 => format!("; {:.0} Mpair/s here", rate / 1e6),
+        Some(Some(rate)) => format!("; {:.0} Gpair/s here", rate / 1e9),
+        Some(None) => "; finds wrong neighbours here and is not used".to_owned(),
+        None => String::new(),
+    }
 }
 
 fn kind(kind: AdapterKind) -> &'static str {
@@ -113,7 +146,7 @@ fn kind(kind: AdapterKind) -> &'static str {
 }
 
 /// For a person.
-pub fn page(cpu: &Processor, adapters: &[Adapter]) -> String {
+pub fn page(cpu: &Processor, adapters: &[Tried]) -> String {
     let cores = cpu.cores.map_or_else(String::new, |n| format!("{n} cores, "));
     let features = if cpu.features.is_empty() { "none known".to_owned() } else { cpu.features.join(", ") };
     let machine = [
@@ -137,12 +170,12 @@ fn row(cells: &[&str]) -> Vec<String> {
     cells.iter().map(|&c| c.to_owned()).collect()
 }
 
-fn gpus(adapters: &[Adapter]) -> String {
+fn gpus(adapters: &[Tried]) -> String {
     if adapters.is_empty() {
         return "Adapters (--device)\n  none: no Vulkan, Metal or DX12 driver was found\n".to_owned();
     }
     let mut rows = Vec::new();
-    for (n, adapter) in adapters.iter().enumerate() {
+    for (n, (adapter, trials)) in adapters.iter().enumerate() {
         let software = if adapter.is_software() { "; used only where it is asked for by number or name" } else { "" };
         let (buffer, binding) = (ByteCount(adapter.buffer_bytes_max), ByteCount(adapter.binding_bytes_max));
         let workgroup = ByteCount(adapter.workgroup_bytes);
@@ -154,9 +187,13 @@ fn gpus(adapters: &[Adapter]) -> String {
         rows.push(row(&["", &format!("workgroups of up to {invocations} invocations and {workgroup}")]));
         rows.push(row(&["", &format!("optional features: {optional}")]));
         let variants = Variant::of(adapter);
-        rows.extend(variants.iter().map(|v| row(&["", &format!("variant {}: {}", v.name, v.about)])));
+        let about = |v: &Variant| format!("variant {}: {}{}", v.name, v.about, in_words(v, trials.as_ref()));
+        rows.extend(variants.iter().map(|v| row(&["", &about(v)])));
     }
-    let memory = format!("  used by default: {DEFAULT_MEMORY} of an adapter's memory (--device-memory)\n");
+    let memory = format!(
+        "  used by default: the fastest variant (50 dimensions, k = 30), and {DEFAULT_MEMORY} of an adapter's memory \
+         (--device-memory)\n"
+    );
     format!("Adapters (--device, --device-variant)\n{}{memory}", text::table(&[], &rows, &[]))
 }
 
@@ -183,11 +220,18 @@ mod tests {
 
     #[test]
     fn adapters_are_listed_by_the_words_that_choose_them() {
-        let found = adapters();
+        let invented = |adapter: &Adapter| {
+            let rates = [Some(3e9), None, Some(5e8)];
+            let trial = |(v, pairs_per_second): (Variant, Option<f64>)| Trial { variant: v.name, pairs_per_second };
+            Variant::of(adapter).into_iter().zip(rates).map(trial).collect::<Vec<_>>()
+        };
+        let found: Vec<Tried> = adapters().into_iter().map(|a| (a.clone(), Some(Ok(invented(&a))))).collect();
         let (page, json) = (page(&processor(), &found), json(&processor(), &found));
-        for (n, adapter) in found.iter().enumerate() {
+        for (n, (adapter, _)) in found.iter().enumerate() {
             assert!(page.contains(&format!("gpu:{n}")) && page.contains(&adapter.name), "{page}");
-            assert!(page.contains("variant portable"), "{page}");
+            assert!(page.contains("variant portable") && page.contains("; 3 Gpair/s here"), "{page}");
+            assert!(page.contains("finds wrong neighbours here"), "{page}");
+            assert_eq!(json["devices"][n + 1]["gpairs_per_second"]["portable"], 3.0);
             assert_eq!(json["devices"][n + 1]["device"], format!("gpu:{n}"));
         }
         assert!(gpus(&[]).contains("no Vulkan, Metal or DX12 driver"));

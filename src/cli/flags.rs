@@ -73,7 +73,8 @@ pub struct How {
 #[derive(Args, Clone, Debug)]
 pub struct Device {
     /// What computes: auto (a GPU where there is one and the search is long enough for it), cpu, gpu (the first one),
-    /// gpu:N (as atlasknn devices numbers them), or a part of an adapter's name; gpu:all is not built yet
+    /// gpu:N (as atlasknn devices numbers them), gpu:all (all at once, the queries shared among them), or a part of an
+    /// adapter's name
     #[arg(long, value_name = "DEVICE", default_value = "auto", value_parser = values::device)]
     pub device: DeviceChoice,
     /// Use this variant of the GPU programs, as atlasknn devices lists them [default: the adapter's best]

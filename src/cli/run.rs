@@ -26,8 +26,13 @@ pub fn command(command: &Command) -> Result<(), Failure> {
         Command::Evaluate(args) => evaluate(args),
         Command::Info(args) => info(args),
         Command::Devices(args) => {
-            let (cpu, adapters) = (devices::processor(), devices::adapters());
             let json = args.print.json;
+            let tell = |message: &str| {
+                if console::is_terminal() {
+                    console::tell(message)
+                }
+            };
+            let (cpu, adapters) = (devices::processor(), devices::tried(devices::adapters(), &tell));
             print(&if json { show::line(&devices::json(&cpu, &adapters)) } else { devices::page(&cpu, &adapters) })
         }
         Command::Verify(args) => verify(args),

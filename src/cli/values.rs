@@ -105,9 +105,7 @@ pub fn device(text: &str) -> Result<DeviceChoice, String> {
         ("auto", _) => Ok(DeviceChoice::Auto),
         ("cpu", _) => Ok(DeviceChoice::Cpu),
         ("gpu", _) => Ok(DeviceChoice::Gpu),
-        (_, Some("all")) => Err("several GPUs at once are not built yet: choose one of those that `atlasknn devices` \
-                                 lists, for example gpu:0"
-            .to_owned()),
+        (_, Some("all")) => Ok(DeviceChoice::AllGpus),
         (_, Some(number)) => number
             .parse()
             .map(DeviceChoice::Number)
@@ -207,9 +205,8 @@ mod tests {
 
     #[test]
     fn values_out_of_range_say_what_is_wanted() {
-        let cases: [(&str, Result<(), String>); 17] = [
+        let cases: [(&str, Result<(), String>); 16] = [
             ("gpu:0", device("").map(drop)),
-            ("not built yet", device("gpu:all").map(drop)),
             ("atlasknn devices", device("gpu:x").map(drop)),
             ("1 to 256", k("0").map(drop)),
             ("1 to 256", k("257").map(drop)),
@@ -239,6 +236,7 @@ mod tests {
             ("cpu", DeviceChoice::Cpu),
             ("gpu", DeviceChoice::Gpu),
             ("gpu:12", DeviceChoice::Number(12)),
+            ("gpu:all", DeviceChoice::AllGpus),
             ("Radeon RX", DeviceChoice::Named("Radeon RX".to_owned())),
             ("gpu2000", DeviceChoice::Named("gpu2000".to_owned())),
         ] {

@@ -5,15 +5,19 @@ use std::sync::Arc;
 use super::manifest::EngineRecord;
 use super::request::{DeviceChoice, DeviceRequest};
 use super::run::{Run, processor_name};
+use super::variants::{self, driver};
 use crate::engine::Engine;
 use crate::engine::cpu::{CpuConfig, CpuEngine};
 use crate::engine::gpu::{Adapter, AdapterChoice, DEFAULT_MEMORY, GpuConfig, GpuEngine, choose};
+use crate::engine::several::Several;
 use crate::error::{EngineError, Error};
 use crate::metric::Metric;
 use crate::units::K;
 
 /// A search that the CPU does in less than this is over before a GPU is ready.
 const WORTH_A_GPU_SECONDS: f64 = 2.0;
+/// What a GPU takes before it begins: opening it and compiling.
+const READY_SECONDS: f64 = 1.0;
 
 /// An engine and who it is.
 pub struct Opened {
@@ -42,7 +46,8 @@ pub struct Subject {
 }
 
 impl Opened {
-    /// What the request asks for. `auto` is a GPU that is no software where the CPU would take long, else the CPU.
+    /// What the request asks for. `auto` is a GPU that is no software where the CPU would take long and the GPU less, else
+    /// the CPU.
     ///
     /// # Errors
     /// An adapter or variant that is not there, or whatever its driver refuses.
@@ -51,22 +56,25 @@ impl Opened {
             DeviceChoice::Cpu => return Self::cpu(subject.metric, run),
             DeviceChoice::Auto => return Self::auto(request, subject, run),
             DeviceChoice::Gpu => AdapterChoice::Best,
+            DeviceChoice::AllGpus => AdapterChoice::All,
             DeviceChoice::Number(n) => AdapterChoice::Number(*n),
             DeviceChoice::Named(part) => AdapterChoice::Named(part.clone()),
         };
-        let adapter = choose(&choice)?;
-        Ok(Self::gpu(adapter, choice, request, subject.metric, run)?)
+        Ok(Self::gpu(choice, request, subject.metric, run)?)
     }
 
     fn auto(request: &DeviceRequest, subject: Subject, run: &Run<'_>) -> Result<Self, Error> {
         let cpu = Self::cpu(subject.metric, run)?;
-        let rate = cpu.engine.limits(subject.dim, subject.k).pairs_per_second;
-        if subject.pairs / rate <= WORTH_A_GPU_SECONDS {
+        let seconds = |opened: &Self| subject.pairs / opened.engine.limits(subject.dim, subject.k).pairs_per_second;
+        if seconds(&cpu) <= WORTH_A_GPU_SECONDS || choose(&AdapterChoice::Best).is_err() {
             return Ok(cpu);
         }
-        let Ok(adapter) = choose(&AdapterChoice::Best) else { return Ok(cpu) };
-        match Self::gpu(adapter, AdapterChoice::Best, request, subject.metric, run) {
-            Ok(gpu) => Ok(gpu),
+        match Self::gpu(AdapterChoice::Best, request, subject.metric, run) {
+            Ok(gpu) if seconds(&gpu) + READY_SECONDS < seconds(&cpu) => Ok(gpu),
+            Ok(gpu) => {
+                run.observer.note(&format!("the CPU searches: {} would take longer", gpu.record.adapter));
+                Ok(cpu)
+            }
             Err(error) => {
                 run.observer.note(&format!("the GPU cannot be used, so the CPU searches: {error}"));
                 Ok(cpu)
@@ -89,38 +97,97 @@ impl Opened {
         Ok(Self { engine: Box::new(engine), record, reopen: None })
     }
 
-    fn gpu(
-        adapter: Adapter,
-        choice: AdapterChoice,
-        request: &DeviceRequest,
-        metric: Metric,
-        run: &Run<'_>,
-    ) -> Result<Self, EngineError> {
-        let memory = request.memory.unwrap_or(DEFAULT_MEMORY);
-        let config =
-            GpuConfig { metric, pool: Arc::clone(&run.pool), adapter, variant: request.variant.clone(), memory };
-        let engine = GpuEngine::new(config.clone())?;
+    fn gpu(choice: AdapterChoice, request: &DeviceRequest, metric: Metric, run: &Run<'_>) -> Result<Self, EngineError> {
+        let configs = choose(&choice)?
+            .into_iter()
+            .map(|adapter| config(adapter, request, metric, run))
+            .collect::<Result<Vec<_>, _>>()?;
+        if configs.len() > 1 {
+            run.observer.note(&format!("{} adapters share the queries", configs.len()));
+        }
+        let engines = configs.iter().map(|config| GpuEngine::new(config.clone())).collect::<Result<Vec<_>, _>>()?;
         let record = EngineRecord {
             device: "gpu".to_owned(),
-            adapter: engine.adapter().name.clone(),
-            driver: driver(engine.adapter()),
-            variant: engine.variant().to_owned(),
+            adapter: each_once(engines.iter().map(|engine| engine.adapter().name.clone())),
+            driver: each_once(engines.iter().map(|engine| driver(engine.adapter()))),
+            variant: each_once(engines.iter().map(|engine| engine.variant().to_owned())),
         };
-        let reopen = move || open_again(&config, &choice);
-        Ok(Self { engine: Box::new(engine), record, reopen: Some(Box::new(reopen)) })
+        let pool = Arc::clone(&run.pool);
+        let reopen = move || open_again(&configs, &choice, &pool);
+        Ok(Self { engine: together(engines, &run.pool), record, reopen: Some(Box::new(reopen)) })
     }
 }
 
-/// Backend and driver: what besides the adapter decides about the last bits.
-fn driver(adapter: &Adapter) -> String {
-    format!("{} {}", adapter.backend, adapter.driver).trim().to_owned()
+/// What an adapter is opened with: the variant that was asked for, or the fastest that is known to be right.
+fn config(adapter: Adapter, request: &DeviceRequest, metric: Metric, run: &Run<'_>) -> Result<GpuConfig, EngineError> {
+    let mut config = GpuConfig {
+        metric,
+        pool: Arc::clone(&run.pool),
+        variant: request.variant.clone(),
+        memory: request.memory.unwrap_or(DEFAULT_MEMORY),
+        pairs_per_second: None,
+        adapter,
+    };
+    // In software nothing is fast, and trying would take longer than most searches.
+    if config.adapter.is_software() {
+        return Ok(config);
+    }
+    let trials = variants::of(&config.adapter, &run.pool, &|message| run.observer.note(message))?;
+    let taken = match &config.variant {
+        Some(name) => trials.iter().find(|trial| trial.variant == name),
+        None => variants::best(&trials),
+    };
+    match taken {
+        Some(trial) if trial.pairs_per_second.is_some() => {
+            config.variant = Some(trial.variant.to_owned());
+            config.pairs_per_second = trial.pairs_per_second;
+            Ok(config)
+        }
+        // A name that is not there is refused when the adapter is opened.
+        None if config.variant.is_some() => Ok(config),
+        _ => Err(EngineError::Unsound {
+            variant: config.variant.unwrap_or_else(|| "any variant".to_owned()),
+            adapter: config.adapter.name,
+        }),
+    }
 }
 
-/// The handle of a lost device may be as lost as the device, so the adapter is looked for again.
-fn open_again(config: &GpuConfig, choice: &AdapterChoice) -> Result<Box<dyn Engine>, EngineError> {
-    let adapter = choose(choice)?;
-    if (&adapter.name, driver(&adapter)) != (&config.adapter.name, driver(&config.adapter)) {
-        return Err(EngineError::DeviceLost { adapter: config.adapter.name.clone() });
+/// Different names in their order, with a plus between.
+fn each_once(names: impl Iterator<Item = String>) -> String {
+    let mut all: Vec<String> = Vec::new();
+    for name in names {
+        if !all.contains(&name) {
+            all.push(name);
+        }
     }
-    Ok(Box::new(GpuEngine::new(GpuConfig { adapter, ..config.clone() })?))
+    all.join(" + ")
+}
+
+/// One engine as it is, several as one.
+fn together(mut engines: Vec<GpuEngine>, pool: &Arc<rayon::ThreadPool>) -> Box<dyn Engine> {
+    match engines.pop() {
+        Some(only) if engines.is_empty() => Box::new(only),
+        last => {
+            let all = engines.into_iter().chain(last).map(|engine| Box::new(engine) as Box<dyn Engine>);
+            Box::new(Several::new(all.collect(), Arc::clone(pool)))
+        }
+    }
+}
+
+/// The handle of a lost device may be as lost as the device, so the adapters are looked for again.
+fn open_again(
+    configs: &[GpuConfig],
+    choice: &AdapterChoice,
+    pool: &Arc<rayon::ThreadPool>,
+) -> Result<Box<dyn Engine>, EngineError> {
+    let found = choose(choice)?;
+    let same = |(adapter, config): (&Adapter, &GpuConfig)| {
+        (&adapter.name, driver(adapter)) == (&config.adapter.name, driver(&config.adapter))
+    };
+    if found.len() != configs.len() || !found.iter().zip(configs).all(same) {
+        let adapter = each_once(configs.iter().map(|config| config.adapter.name.clone()));
+        return Err(EngineError::DeviceLost { adapter });
+    }
+    let open = |(adapter, config): (Adapter, &GpuConfig)| GpuEngine::new(GpuConfig { adapter, ..config.clone() });
+    Ok(together(found.into_iter().zip(configs).map(open).collect::<Result<_, _>>()?, pool))
 }

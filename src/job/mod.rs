@@ -25,6 +25,7 @@ mod search;
 mod sink;
 mod stages;
 mod transfer;
+pub mod variants;
 mod verify;
 mod wanted;
 mod warnings;

@@ -63,6 +63,8 @@ pub enum DeviceChoice {
     Number(usize),
     /// An adapter by a part of its name.
     Named(String),
+    /// All GPUs that are no software, at once.
+    AllGpus,
 }
 
 impl DeviceChoice {

@@ -13,6 +13,9 @@ pub const SMALL: f32 = 1.0e-30;
 /// The relative error of rounding to f32: 2⁻²⁴.
 pub const ULP: f32 = 0.000_000_059_604_645;
 
+/// The smallest number of f16 that is not subnormal.
+const SUBNORMAL16: f32 = 1.0 / 16_384.0;
+
 /// Flag of a row that no query may have.
 pub const MASKED: u32 = 0x2000_0000;
 /// Flag of a zero vector, at cosine distance 1 from everything.
@@ -66,9 +69,52 @@ pub fn exponent_f32(x: f32) -> i32 {
     (x.to_bits() >> 23 & 255).cast_signed() - 127
 }
 
+/// The nearest number that f16 holds, 0 where that would be subnormal; |x| is at most 60,000.
+#[must_use]
+pub fn kept16(x: f32) -> f32 {
+    let bits = x.to_bits();
+    let value = f32::from_bits(bits.wrapping_add(0xfff + (bits >> 13 & 1)) & 0xffff_e000);
+    if value.abs() < SUBNORMAL16 { 0.0 } else { value }
+}
+
+/// The least number that f16 holds, not subnormal, and that is not below x; |x| is at most 60,000.
+#[must_use]
+pub fn raised16(x: f32) -> f32 {
+    let up = if x > 0.0 { 0x1fff } else { 0 };
+    let value = f32::from_bits(x.to_bits().wrapping_add(up) & 0xffff_e000);
+    match value.abs() < SUBNORMAL16 {
+        true if x > 0.0 => SUBNORMAL16,
+        true => 0.0,
+        false => value,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_in_f16_are_the_nearest_or_the_next_above_and_never_subnormal() {
+        let mut x = 1.0e-9_f32;
+        while x < 50_000.0 {
+            for x in [x, -x] {
+                let (kept, raised) = (kept16(x), raised16(x));
+                for value in [kept, raised] {
+                    let held = half::f16::from_f32(value);
+                    assert!(held.to_f32() == value && (value == 0.0 || held.is_normal()), "{x} became {value}");
+                }
+                let nearest = half::f16::from_f32(x);
+                let expected = if nearest.is_normal() { nearest.to_f32() } else { 0.0 };
+                assert_eq!(kept, expected, "{x}");
+                assert!(
+                    raised >= x && (raised <= x + x.abs() / 1024.0 || raised <= SUBNORMAL16),
+                    "{x} became {raised}"
+                );
+            }
+            x *= 1.013;
+        }
+        assert_eq!((kept16(0.0), raised16(0.0), raised16(-0.0)), (0.0, 0.0, 0.0));
+    }
 
     #[test]
     fn scaling_rounds_nothing_that_is_normal() {

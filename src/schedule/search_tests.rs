@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use super::*;
 use crate::engine::cpu::{CpuConfig, CpuEngine};
+use crate::engine::gpu::{DEFAULT_MEMORY, GpuConfig, GpuEngine, adapters};
 use crate::engine::{EngineLimits, Partition};
 use crate::metric::Metric;
 use crate::route::all::AllRows;
@@ -15,14 +16,15 @@ const REFERENCES: u64 = 90;
 const BLOCK: u64 = 256;
 const QUERIES: u64 = 600;
 
-/// A CPU that loses its device at its second visit while there are losses left.
-struct Losing {
-    inner: CpuEngine,
+/// An engine whose device is lost at its second visit while there are losses left.
+struct Losing<E> {
+    inner: E,
+    lose: fn(&mut E) -> Result<(), EngineError>,
     visits: u32,
     left: Arc<AtomicU32>,
 }
 
-impl Engine for Losing {
+impl<E: Engine> Engine for Losing<E> {
     fn limits(&self, dim: usize, k: K) -> EngineLimits {
         self.inner.limits(dim, k)
     }
@@ -34,7 +36,7 @@ impl Engine for Losing {
         self.visits += 1;
         let lose = |left: u32| left.checked_sub(1);
         if self.visits == 2 && self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, lose).is_ok() {
-            return Err(EngineError::DeviceLost { adapter: "A card".to_owned() });
+            (self.lose)(&mut self.inner)?;
         }
         self.inner.visit(part, visits)
     }
@@ -89,8 +91,19 @@ fn run(losses: u32, resume: Option<Checkpoint>, observer: &dyn Observer) -> (Res
     let left = Arc::new(AtomicU32::new(losses));
     let open = || -> Box<dyn Engine> {
         let config = CpuConfig { metric: Metric::Euclidean, pool: Arc::clone(&pool), simd: None };
-        Box::new(Losing { inner: CpuEngine::new(config).unwrap(), visits: 0, left: Arc::clone(&left) })
+        let lose = |_: &mut CpuEngine| Err(EngineError::DeviceLost { adapter: "A card".to_owned() });
+        Box::new(Losing { inner: CpuEngine::new(config).unwrap(), lose, visits: 0, left: Arc::clone(&left) })
     };
+    run_on(&pool, &open, resume, observer)
+}
+
+/// The same on engines of any kind.
+fn run_on(
+    pool: &rayon::ThreadPool,
+    open: &dyn Fn() -> Box<dyn Engine>,
+    resume: Option<Checkpoint>,
+    observer: &dyn Observer,
+) -> (Result<(), Error>, Kept, Vec<u32>) {
     let (queries, references) = (rows(QUERIES, 1), rows(REFERENCES, 2));
     let (router, clock) = (AllRows::new(REFERENCES, 25), Clock::default());
     let task = Search {
@@ -104,7 +117,7 @@ fn run(losses: u32, resume: Option<Checkpoint>, observer: &dyn Observer) -> (Res
         block_rows: BLOCK,
         todo: &[0],
         checkpoint_every: Duration::from_secs(1_000),
-        pool: &pool,
+        pool,
         clock: &clock,
     };
     let mut reopened = Vec::new();
@@ -128,6 +141,36 @@ fn a_lost_device_is_opened_again_and_the_block_repeated_with_the_same_bytes() {
         assert_eq!((kept.units.into_inner().unwrap(), reopened), (whole.clone(), wanted), "{losses} losses");
         assert_eq!(u64::from(observer.0.into_inner()), QUERIES * REFERENCES, "{losses} losses");
     }
+}
+
+#[test]
+fn a_gpu_that_is_lost_in_the_middle_is_opened_again_with_the_same_bytes() {
+    let pool = Arc::new(rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap());
+    let adapter = adapters().into_iter().next().expect("an adapter: install mesa-vulkan-drivers");
+    let find = |losses: u32| {
+        let left = Arc::new(AtomicU32::new(losses));
+        let open = || -> Box<dyn Engine> {
+            let inner = GpuEngine::new(GpuConfig {
+                metric: Metric::Euclidean,
+                pool: Arc::clone(&pool),
+                adapter: adapter.clone(),
+                variant: None,
+                memory: DEFAULT_MEMORY,
+                pairs_per_second: None,
+            });
+            // The device is gone and nothing is said: the engine itself must notice.
+            let lose = |engine: &mut GpuEngine| {
+                engine.lose();
+                Ok(())
+            };
+            Box::new(Losing { inner: inner.unwrap(), lose, visits: 0, left: Arc::clone(&left) })
+        };
+        let (result, kept, reopened) = run_on(&pool, &open, None, &Silent);
+        result.unwrap();
+        (kept.units.into_inner().unwrap(), reopened)
+    };
+    let (whole, _) = find(0);
+    assert_eq!(find(2), (whole, vec![1, 2]));
 }
 
 #[test]

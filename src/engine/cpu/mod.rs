@@ -203,7 +203,8 @@ impl Engine for CpuEngine {
     }
 
     fn visit(&mut self, part: &Arc<Partition>, visits: &[Visit]) -> Result<(), EngineError> {
-        check_visits(&self.begun("visit")?.block, part, visits)?;
+        let block = &self.begun("visit")?.block;
+        check_visits((block.rows(), block.dim()), part, visits)?;
         let packed = self.packed(part)?;
         let queries = self.begun("visit")?;
         let search = Search { metric: self.metric, simd: &self.simd, queries, part, packed: &packed };

@@ -1,7 +1,7 @@
 //! Adapters: which there are, what they can do, and opening one. Knows nothing of search.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use pollster::block_on;
 
@@ -44,6 +44,8 @@ pub struct Adapter {
     pub workgroup_invocations: u32,
     /// Optional features that a variant could use.
     pub features: Vec<&'static str>,
+    /// Invocations of a subgroup: least and most.
+    pub subgroup_invocations: (u32, u32),
     handle: wgpu::Adapter,
 }
 
@@ -56,6 +58,8 @@ pub enum AdapterChoice {
     Number(usize),
     /// By a part of its name, in either case.
     Named(String),
+    /// All that are no software, each once.
+    All,
 }
 
 /// An opened adapter.
@@ -64,7 +68,14 @@ pub(super) struct Device {
     pub gpu: wgpu::Device,
     pub queue: wgpu::Queue,
     pub adapter: Adapter,
+    /// Whether buffers of shaders can be written by the host.
+    pub is_mappable: bool,
     lost: Arc<AtomicBool>,
+    /// The first error that nobody asked about, which would be the end of the process otherwise.
+    unasked: Arc<Mutex<Option<String>>>,
+    /// How many of the next allocations are refused, to see what happens then.
+    #[cfg(test)]
+    pub refusals: std::sync::atomic::AtomicU32,
 }
 
 const FEATURES: [(wgpu::Features, &str); 4] = [
@@ -102,18 +113,19 @@ fn describe(handle: wgpu::Adapter) -> Adapter {
         buffer_bytes_max: limits.max_buffer_size,
         binding_bytes_max: limits.max_storage_buffer_binding_size,
         workgroup_bytes: u64::from(limits.max_compute_workgroup_storage_size),
+        subgroup_invocations: (info.subgroup_min_size, info.subgroup_max_size),
         workgroup_invocations: limits.max_compute_invocations_per_workgroup,
         features: FEATURES.iter().filter(|(flag, _)| has.contains(*flag)).map(|(_, name)| *name).collect(),
         handle,
     }
 }
 
-/// The adapter of a choice.
+/// The adapters of a choice: one, or several for [`AdapterChoice::All`].
 ///
 /// # Errors
 /// [`EngineError::Adapter`] when there is none such.
-pub fn choose(choice: &AdapterChoice) -> Result<Adapter, EngineError> {
-    let mut all = adapters();
+pub fn choose(choice: &AdapterChoice) -> Result<Vec<Adapter>, EngineError> {
+    let all = adapters();
     let known = match all.len() {
         0 => "none: no Vulkan, Metal or DX12 driver was found".to_owned(),
         _ => all
@@ -123,18 +135,31 @@ pub fn choose(choice: &AdapterChoice) -> Result<Adapter, EngineError> {
             .collect::<Vec<_>>()
             .join(", "),
     };
-    let (at, asked) = match choice {
-        AdapterChoice::Best => (all.iter().position(|a| a.kind != AdapterKind::Software), "a GPU".to_owned()),
-        AdapterChoice::Number(n) => (Some(*n).filter(|n| *n < all.len()), format!("gpu:{n}")),
+    let real = |a: &&Adapter| !a.is_software();
+    let (found, asked) = match choice {
+        AdapterChoice::Best => (all.iter().find(real).cloned().into_iter().collect(), "a GPU".to_owned()),
+        AdapterChoice::Number(n) => (all.get(*n).cloned().into_iter().collect(), format!("gpu:{n}")),
         AdapterChoice::Named(part) => {
             let part = part.to_lowercase();
-            (all.iter().position(|a| a.name.to_lowercase().contains(&part)), format!("an adapter named `{part}`"))
+            let named = all.iter().find(|a| a.name.to_lowercase().contains(&part));
+            (named.cloned().into_iter().collect(), format!("an adapter named `{part}`"))
         }
+        AdapterChoice::All => (through_one_backend(all.iter().filter(real)), "a GPU".to_owned()),
     };
-    match at {
-        Some(at) => Ok(all.swap_remove(at)),
-        None => Err(EngineError::Adapter { asked, known }),
+    if found.is_empty() { Err(EngineError::Adapter { asked, known }) } else { Ok(found) }
+}
+
+/// Those of the backend that has the most of them: a card that is there through two backends counts once.
+fn through_one_backend<'a>(all: impl Iterator<Item = &'a Adapter>) -> Vec<Adapter> {
+    let mut by_backend: Vec<Vec<Adapter>> = Vec::new();
+    for adapter in all {
+        match by_backend.iter_mut().find(|same| same[0].backend == adapter.backend) {
+            Some(same) => same.push(adapter.clone()),
+            None => by_backend.push(vec![adapter.clone()]),
+        }
     }
+    // The first of equals: `max_by_key` would take the last.
+    by_backend.into_iter().rev().max_by_key(Vec::len).unwrap_or_default()
 }
 
 impl Adapter {
@@ -146,12 +171,26 @@ impl Adapter {
 
     /// Opens it with what a variant needs.
     pub(super) fn open(&self, variant: &Variant) -> Result<Device, EngineError> {
+        self.open_with(variant.features(), super::passes::experimental(variant))
+    }
+
+    /// Opens it with these features.
+    pub(super) fn open_with(
+        &self,
+        required_features: wgpu::Features,
+        experimental_features: wgpu::ExperimentalFeatures,
+    ) -> Result<Device, EngineError> {
+        // Where host and device share their memory, rows are written where they will be read.
+        let is_shared = matches!(self.kind, AdapterKind::Integrated | AdapterKind::Software);
+        let mappable = wgpu::Features::MAPPABLE_PRIMARY_BUFFERS & self.handle.features();
+        let is_mappable = is_shared && !mappable.is_empty();
+        let required_features = if is_mappable { required_features | mappable } else { required_features };
         let failed = |why: String| EngineError::Gpu { adapter: self.name.clone(), what: "opening it", why };
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("atlasknn"),
-            required_features: variant.features(),
+            required_features,
             required_limits: self.handle.limits(),
-            experimental_features: super::passes::experimental(variant),
+            experimental_features,
             memory_hints: wgpu::MemoryHints::Performance,
             trace: wgpu::Trace::Off,
         };
@@ -159,30 +198,44 @@ impl Adapter {
         let lost = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&lost);
         device.set_device_lost_callback(move |_, _| flag.store(true, Ordering::Release));
-        Ok(Device { gpu: device, queue, adapter: self.clone(), lost })
+        let unasked = Arc::new(Mutex::new(None));
+        let first = Arc::clone(&unasked);
+        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
+            first.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| error.to_string());
+        }));
+        Ok(Device {
+            gpu: device,
+            queue,
+            adapter: self.clone(),
+            is_mappable,
+            lost,
+            unasked,
+            #[cfg(test)]
+            refusals: std::sync::atomic::AtomicU32::new(0),
+        })
+    }
+
+    /// Whether it multiplies matrices of this side, f16 into f32, with subgroups as the tile takes them for granted.
+    fn has_matrices(&self, side: u32) -> bool {
+        let fits = |of: &wgpu::CooperativeMatrixProperties| {
+            (of.m_size, of.n_size, of.k_size) == (side, side, side)
+                && of.ab_type == wgpu::CooperativeScalarType::F16
+                && of.cr_type == wgpu::CooperativeScalarType::F32
+        };
+        self.subgroup_invocations == (SUBGROUP, SUBGROUP)
+            && self.handle.cooperative_matrix_properties().iter().any(fits)
     }
 
     /// Whether it has what a variant needs.
     pub(super) fn runs(&self, variant: &Variant) -> bool {
-        let size = wgpu::CooperativeMatrixProperties::is_wanted;
         self.handle.features().contains(variant.features())
             && variant.workgroup_bytes() <= self.workgroup_bytes
-            && (!variant.is_cooperative() || self.handle.cooperative_matrix_properties().iter().any(size))
+            && variant.matrix.is_none_or(|side| self.has_matrices(side))
     }
 }
 
-/// What is asked of a cooperative matrix.
-trait Wanted {
-    fn is_wanted(&self) -> bool;
-}
-
-impl Wanted for wgpu::CooperativeMatrixProperties {
-    fn is_wanted(&self) -> bool {
-        (self.m_size, self.n_size, self.k_size) == (16, 16, 16)
-            && self.ab_type == wgpu::CooperativeScalarType::F16
-            && self.cr_type == wgpu::CooperativeScalarType::F32
-    }
-}
+/// Invocations of a subgroup, which `tile_half.wgsl` takes for granted.
+const SUBGROUP: u32 = 32;
 
 impl Device {
     /// Whether the driver has given it up.
@@ -192,6 +245,8 @@ impl Device {
 
     /// An error of this adapter.
     pub fn error(&self, what: &'static str, why: impl std::fmt::Display) -> EngineError {
+        // A loss is told when the device is done with what it had, and what fails because of it may come first.
+        let _ = self.gpu.poll(wgpu::PollType::wait_indefinitely());
         if self.is_lost() {
             return EngineError::DeviceLost { adapter: self.adapter.name.clone() };
         }
@@ -202,13 +257,32 @@ impl Device {
     pub fn wait(&self) -> Result<(), EngineError> {
         match self.gpu.poll(wgpu::PollType::wait_indefinitely()) {
             Ok(_) if self.is_lost() => Err(self.error("waiting", "the device was lost")),
-            Ok(_) => Ok(()),
+            Ok(_) => match self.unasked.lock().unwrap_or_else(PoisonError::into_inner).take() {
+                Some(why) => Err(self.error("computing", why)),
+                None => Ok(()),
+            },
             Err(why) => Err(self.error("waiting", why)),
         }
     }
 
+    /// A small buffer with these bytes. Not mapped to be written: that panics where the device is lost.
+    pub fn filled(&self, label: &'static str, bytes: &[u8], usage: wgpu::BufferUsages) -> wgpu::Buffer {
+        let buffer = self.gpu.create_buffer(&wgpu::BufferDescriptor {
+            label: Some(label),
+            size: (bytes.len().max(16) as u64).next_multiple_of(16),
+            usage: usage | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        self.queue.write_buffer(&buffer, 0, bytes);
+        buffer
+    }
+
     /// Runs what may run out of memory or be refused.
     pub fn checked<T>(&self, what: &'static str, work: impl FnOnce(&wgpu::Device) -> T) -> Result<T, EngineError> {
+        #[cfg(test)]
+        if self.refusals.fetch_update(Ordering::AcqRel, Ordering::Acquire, |left| left.checked_sub(1)).is_ok() {
+            return Err(EngineError::DeviceMemory { adapter: self.adapter.name.clone(), what });
+        }
         let memory = self.gpu.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
         let validation = self.gpu.push_error_scope(wgpu::ErrorFilter::Validation);
         let internal = self.gpu.push_error_scope(wgpu::ErrorFilter::Internal);

@@ -8,9 +8,14 @@
 
 mod device;
 #[cfg(test)]
+mod fault_tests;
+#[cfg(test)]
 mod filter_tests;
 #[cfg(test)]
+mod half_tests;
+#[cfg(test)]
 mod layout_tests;
+mod memory;
 mod params;
 mod passes;
 mod programs;
@@ -23,15 +28,15 @@ mod steps;
 mod templates;
 #[cfg(test)]
 mod tests;
+pub mod trial;
 mod variant;
 
 use std::sync::Arc;
 
-use self::device::Device;
 pub use self::device::{Adapter, AdapterChoice, AdapterKind, adapters, choose};
-use self::programs::Programs;
-use self::queries::{Queries, bytes_per_query};
-use self::resident::{HalfOf, Packing, Resident, Residents, Stored, Tiled, buffer, int};
+use self::programs::{Library, MergeShape, Programs};
+use self::queries::Queries;
+use self::resident::{Packing, Resident, Residents, Stored};
 use self::rows::Rows;
 use self::search::{Objects, Search, Workshop};
 use self::space::Space;
@@ -48,6 +53,8 @@ use crate::units::{ByteCount, K};
 /// Device memory where nobody said how much: adapters do not tell.
 pub const DEFAULT_MEMORY: ByteCount = ByteCount(2 << 30);
 
+/// Pairs per second at 50 dimensions of an adapter that was never measured.
+const GUESSED_RATE: f64 = 2e9;
 /// Query rows that share survivor buffers.
 const CHUNK: u32 = 65_536;
 /// Survivors of a query between two merges: a doubling step lets about k pass, so this seldom overflows.
@@ -68,6 +75,8 @@ pub struct GpuConfig {
     pub variant: Option<String>,
     /// Device memory to stay within.
     pub memory: ByteCount,
+    /// What [`trial::trials`] measured of the variant, for estimates of time; a guess where there is nothing.
+    pub pairs_per_second: Option<f64>,
 }
 
 /// Exact search on a GPU.
@@ -76,11 +85,14 @@ pub struct GpuEngine {
     metric: Metric,
     pool: Arc<rayon::ThreadPool>,
     variant: Variant,
-    device: Device,
+    library: Arc<Library>,
     memory: u64,
+    pairs_per_second: f64,
     tuning: Tuning,
-    programs: Option<(usize, Programs)>,
+    /// The passes of the queries, and their dimensions.
+    programs: Option<(usize, Arc<Programs>)>,
     space: Option<(Space, wgpu::Buffer)>,
+    /// The queries, and a sample of their rows that a space may be taken from.
     queries: Option<(RowBlock, Queries)>,
     workshop: Option<Workshop>,
     residents: Residents,
@@ -108,19 +120,25 @@ impl GpuEngine {
             Some(name) => Variant::named(name, &config.adapter)?,
             None => Variant::preferred(&config.adapter),
         };
-        let device = config.adapter.open(&variant)?;
+        let library = Library::new(config.adapter.open(&variant)?);
+        Ok(Self::with(library, config, variant))
+    }
+
+    /// An engine on a device that is open already.
+    fn with(library: Arc<Library>, config: GpuConfig, variant: Variant) -> Self {
         // Short enough for any watchdog, long enough that submitting costs nothing.
         let pairs_max = match config.adapter.kind {
             AdapterKind::Software => 1 << 21,
             AdapterKind::Discrete => 1 << 33,
             _ => 1 << 28,
         };
-        Ok(Self {
+        Self {
             metric: config.metric,
             pool: config.pool,
             variant,
-            device,
+            library,
             memory: config.memory.0,
+            pairs_per_second: config.pairs_per_second.unwrap_or(GUESSED_RATE),
             tuning: Tuning { chunk: CHUNK, room: ROOM, seed_rows: SEED_ROWS, pairs_max },
             programs: None,
             space: None,
@@ -129,13 +147,13 @@ impl GpuEngine {
             residents: Residents::default(),
             unsettled: None,
             overflows: 0,
-        })
+        }
     }
 
     /// The adapter.
     #[must_use]
     pub fn adapter(&self) -> &Adapter {
-        &self.device.adapter
+        &self.library.device.adapter
     }
 
     /// The variant in use.
@@ -150,13 +168,19 @@ impl GpuEngine {
     /// A device that failed meanwhile.
     pub fn drain(&mut self) -> Result<(), EngineError> {
         self.settle()?;
-        self.device.wait()
+        self.library.device.wait()
     }
 
     /// How many queries were searched again, because more passed the filter than there was room for.
     #[must_use]
     pub fn overflows(&self) -> u64 {
         self.overflows
+    }
+
+    /// Loses the device, as a driver does that is reset.
+    #[cfg(test)]
+    pub(crate) fn lose(&self) {
+        self.library.device.gpu.destroy();
     }
 
     /// How many partitions are on the device; those the caller dropped are gone.
@@ -169,82 +193,15 @@ impl GpuEngine {
         self.queries.as_ref().ok_or(EngineError::NotBegun { call })
     }
 
-    /// Bytes of the queries and of what they are searched with.
-    fn query_bytes(&self, rows: usize, dim: usize, k: usize) -> u64 {
-        let packed = Packing::channels(&self.variant, dim, 0) * size_of::<f32>();
-        let half = if self.variant.is_cooperative() { Variant::fragments(dim).0 * 32 + 4 } else { 0 };
-        (rows * (bytes_per_query(dim, k) + packed + half)) as u64
-    }
-
-    fn workshop_bytes(&self) -> u64 {
-        u64::from(self.tuning.chunk) * (u64::from(self.tuning.room) + 1) * 4
-    }
-
-    /// The partition on the device, uploaded and packed where it is not there.
-    fn resident(&mut self, part: &Arc<Partition>) -> Result<Arc<Resident>, EngineError> {
-        self.residents.forget_dropped();
-        if let Some(resident) = self.residents.find(part) {
-            return Ok(resident);
+    /// The passes for these dimensions and this k. Rows of other dimensions cannot stay.
+    fn compile(&mut self, dim: usize, k: K) -> Result<(), EngineError> {
+        if self.programs.as_ref().is_none_or(|(compiled, _)| *compiled != dim) {
+            self.residents.clear();
+            self.space = None;
         }
-        let Some((block, queries)) = &self.queries else { return Err(EngineError::NotBegun { call: "visit" }) };
-        check_rows(self.metric, &part.block, "reference")?;
-        if self.space.is_none() {
-            let space = Space::of(self.metric, block, &part.block);
-            let centre = buffer(&self.device, "the centre", size_of_val(space.centre.as_slice()))?;
-            self.device.queue.write_buffer(&centre, 0, bytemuck::cast_slice(&space.centre));
-            self.space = Some((space, centre));
-        }
-        let bytes = Residents::bytes(&self.variant, part.block.dim(), part.block.rows());
-        let taken = self.query_bytes(queries.stored.n, queries.dim, queries.k.get()) + self.workshop_bytes();
-        self.residents.make_room(bytes, self.memory.saturating_sub(taken));
-        let mut upload = self.upload(part);
-        // The budget was too much for this device after all: without the others there may be room.
-        if matches!(upload, Err(EngineError::DeviceMemory { .. })) && self.residents.clear() {
-            self.memory /= 2;
-            upload = self.upload(part);
-        }
-        let (stored, tiled) = upload?;
-        Ok(self.residents.add(part, stored, tiled, &self.variant))
-    }
-
-    fn upload(&self, part: &Partition) -> Result<(Stored, Tiled), EngineError> {
-        let rows = Rows {
-            metric: self.metric,
-            block: &part.block,
-            groups: part.groups.as_deref(),
-            mask: part.mask.as_deref(),
-        };
-        let stored = Stored::upload(&self.device, &self.pool, "a partition", rows)?;
-        let (packing, programs) = self.packing()?;
-        let tiles = packing.pack(&programs.pack_references, &stored, self.variant.references(), 2, None)?;
-        let half = match &programs.half {
-            Some(half) => Some(packing.pack_half(&half.pack_references, &tiles, stored.n, HalfOf::References)?),
-            None => None,
-        };
-        Ok((stored, Tiled { tiles, half }))
-    }
-
-    fn packing(&self) -> Result<(Packing<'_>, &Programs), EngineError> {
-        let not_begun = EngineError::NotBegun { call: "visit" };
-        let (Some((space, centre)), Some((_, programs))) = (&self.space, &self.programs) else { return Err(not_begun) };
-        Ok((Packing { device: &self.device, variant: &self.variant, space, centre }, programs))
-    }
-
-    /// Packs the queries into the space, which may not have been there when they came.
-    fn pack_queries(&mut self) -> Result<(), EngineError> {
-        let Some((_, queries)) = self.queries.as_ref().filter(|(_, queries)| queries.tiled.is_none()) else {
-            return Ok(());
-        };
-        let (packing, programs) = self.packing()?;
-        let states = Some(&queries.states);
-        let tiles = packing.pack(&programs.pack_queries, &queries.stored, self.variant.queries(), 0, states)?;
-        let half = match &programs.half {
-            Some(half) => Some(packing.pack_half(&half.pack_queries, &tiles, queries.stored.n, HalfOf::Queries)?),
-            None => None,
-        };
-        if let Some((_, queries)) = &mut self.queries {
-            queries.tiled = Some(Tiled { tiles, half });
-        }
+        self.programs = None;
+        let programs = self.library.programs(self.metric, dim, MergeShape::of(k), &self.variant)?;
+        self.programs = Some((dim, programs));
         Ok(())
     }
 
@@ -254,16 +211,15 @@ impl GpuEngine {
         let (_, programs) = self.programs.as_ref().ok_or_else(not_begun)?;
         let (space, _) = self.space.as_ref().ok_or_else(not_begun)?;
         let workshop = self.workshop.as_ref().ok_or_else(not_begun)?;
-        let (device, variant, merge) = (&self.device, &self.variant, space.merge_params());
+        let (device, variant, merge) = (&self.library.device, &self.variant, space.merge_params());
         Ok(Search::new(Objects { device, variant, programs, workshop, queries, part, merge, seen }))
     }
 
     /// Searches again what overflowed in the last visits.
     fn settle(&mut self) -> Result<(), EngineError> {
         let Some((part, visits)) = self.unsettled.take() else { return Ok(()) };
-        let (_, queries) = self.begun("visit")?;
         let workshop = self.workshop.as_ref().ok_or(EngineError::NotBegun { call: "visit" })?;
-        let overflowed = workshop.overflowed(&self.device, queries.stored.n)?;
+        let overflowed = workshop.overflowed(&self.library.device)?;
         if !overflowed.is_empty() {
             self.overflows += overflowed.len() as u64;
             let mut search = self.search(&part, 0)?;
@@ -281,21 +237,22 @@ impl Engine for GpuEngine {
         let row = bytes(dim * size_of::<f32>());
         let tiles = bytes(self.variant.references()) * u64::from(steps::TILES_MAX);
         let packed = bytes(Packing::channels(&self.variant, dim, 2) * size_of::<f32>());
-        let rows_max = (self.device.adapter.binding_bytes_max.min(1 << 30) / packed).min(tiles);
+        let rows_max = (self.library.device.adapter.binding_bytes_max.min(1 << 30) / packed).min(tiles);
         EngineLimits {
             kind: EngineKind::Gpu,
-            // The rows themselves, which a lost device is filled from again, and 4 bytes of what each has seen.
-            bytes_per_query: row + 4,
+            // What each has seen.
+            bytes_per_query: 4,
             bytes_per_reference: 0,
             bytes_fixed: 64 << 20,
             partition_bytes_max: rows_max * row,
-            pairs_per_second: 1e11 / (dim + 6) as f64,
+            // Every pair costs a compare beside its dimensions.
+            pairs_per_second: self.pairs_per_second * (trial::TIMED_DIM + 6) as f64 / (dim + 6) as f64,
             device: Some(crate::plan::DeviceLimits {
                 memory: ByteCount(self.memory),
                 bytes_per_query: self.query_bytes(1, dim, k.get()),
                 bytes_per_reference: bytes(Stored::bytes_per_row(dim)) + packed,
                 bytes_fixed: self.workshop_bytes() + (1 << 20),
-                query_rows_max: self.device.adapter.binding_bytes_max
+                query_rows_max: self.library.device.adapter.binding_bytes_max
                     / bytes((12 * k.get()).max(16 * rows::width(dim))),
             }),
         }
@@ -306,37 +263,29 @@ impl Engine for GpuEngine {
         self.queries = None;
         self.residents.forget_dropped();
         check_rows(self.metric, queries, "query")?;
-        let (own_row, groups) = match exclude {
-            Exclude::Nothing => (false, None),
-            Exclude::OwnRow => (true, None),
-            Exclude::SameGroup { groups, own_row } => (*own_row, Some(groups.as_slice())),
+        let groups = match exclude {
+            Exclude::Nothing | Exclude::OwnRow => None,
+            Exclude::SameGroup { groups, .. } => Some(groups.as_slice()),
         };
         if let Some(groups) = groups.filter(|groups| groups.len() != queries.rows()) {
             let why = format!("{} groups were given for {} queries", groups.len(), queries.rows());
             return Err(EngineError::Shape { what: "exclusion groups", why });
         }
         let dim = queries.dim();
-        if self.programs.as_ref().is_none_or(|(compiled, _)| *compiled != dim) {
-            self.residents.clear();
-            self.space = None;
-            self.programs = Some((dim, Programs::new(&self.device, self.metric, dim, &self.variant)?));
-        }
-        let Tuning { chunk, room, seed_rows, pairs_max } = self.tuning;
-        let chunk = chunk.min(int(queries.rows().next_multiple_of(self.variant.queries()).max(1)));
+        self.compile(dim, k)?;
         self.workshop = None;
-        self.workshop =
-            Some(Workshop::new(&self.device, chunk, room, queries.rows(), (pairs_max, seed_rows.max(2 * k.get())))?);
+        self.workshop = Some(self.workshop(queries.rows())?);
         let rows = Rows { metric: self.metric, block: queries, groups, mask: None };
-        let stored = Stored::upload(&self.device, &self.pool, "the queries", rows)?;
-        let resident = Queries::new(&self.device, &self.variant, stored, (dim, k), own_row)?;
-        self.queries = Some((queries.clone(), resident));
+        let stored = Stored::upload(&self.library.device, &self.pool, "the queries", rows)?;
+        let resident = Queries::new(&self.library.device, &self.variant, stored, (dim, k), exclude)?;
+        self.queries = Some((space::sample_of(queries)?, resident));
         Ok(())
     }
 
     fn visit(&mut self, part: &Arc<Partition>, visits: &[Visit]) -> Result<(), EngineError> {
-        let (block, _) = self.begun("visit")?;
-        check_visits(block, part, visits)?;
-        if block.rows() == 0 || part.block.rows() == 0 {
+        let (_, queries) = self.begun("visit")?;
+        check_visits((queries.stored.n, queries.dim), part, visits)?;
+        if queries.stored.n == 0 || part.block.rows() == 0 {
             return Ok(());
         }
         // The partition is on its way while the last visits are still computed.
@@ -372,7 +321,7 @@ impl Engine for GpuEngine {
         self.begun("restore")?;
         self.settle()?;
         let (_, queries) = self.begun("restore")?;
-        queries.restore(&self.device, top)?;
+        queries.restore(&self.library.device, top)?;
         // Thresholds follow from the next partition on: until then they are open, or of what was found before.
         if let Some((_, queries)) = &mut self.queries {
             queries.tiled = None;
@@ -386,6 +335,6 @@ impl GpuEngine {
         self.begun(call)?;
         self.settle()?;
         let (_, queries) = self.begun(call)?;
-        queries.top(&self.device)
+        queries.top(&self.library.device)
     }
 }

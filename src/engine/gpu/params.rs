@@ -98,6 +98,10 @@ pub struct HalfTileParams {
     pub room: u32,
     pub first_row: u32,
     pub channels: u32,
+    pub rows: u32,
+    pub listed: u32,
+    pub grouped: u32,
+    pub pad0: u32,
 }
 
 /// One entry of `jobs` in `tile.wgsl`: a tile of queries against a run of tiles of references.

@@ -3,8 +3,6 @@
 
 #![allow(unsafe_code)]
 
-use wgpu::util::DeviceExt;
-
 use super::device::Device;
 use super::variant::Variant;
 use crate::error::EngineError;
@@ -92,11 +90,7 @@ impl Pass {
             return;
         }
         let gpu = &device.gpu;
-        let params = gpu.create_buffer_init(&wgpu::util::BufferInitDescriptor {
-            label: Some(self.label),
-            contents: bytemuck::bytes_of(params),
-            usage: wgpu::BufferUsages::UNIFORM,
-        });
+        let params = device.filled(self.label, bytemuck::bytes_of(params), wgpu::BufferUsages::UNIFORM);
         let entries: Vec<_> = buffers
             .iter()
             .copied()

@@ -1,4 +1,7 @@
-//! The passes of one metric, dimension and variant, compiled when they are first needed.
+//! The passes of a metric, dimension, k and variant, compiled when they are first needed.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use minijinja::Value;
 
@@ -13,10 +16,24 @@ use crate::error::EngineError;
 use crate::metric::Metric;
 use crate::units::K;
 
-/// Invocations of a workgroup that merges.
-pub(super) const MERGE_THREADS: u32 = 64;
-/// Candidates that a merge gathers before they are put in order.
-const FOUND_MAX: u32 = 256;
+/// How a workgroup that merges is made for a k: with as little memory as will do, since that decides how many merge at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct MergeShape {
+    /// The largest k it can merge.
+    pub k_max: usize,
+    threads: usize,
+    /// Candidates that are gathered before they are put in order.
+    found: usize,
+}
+
+impl MergeShape {
+    /// The smallest that is large enough.
+    pub fn of(k: K) -> Self {
+        let k_max = k.get().next_power_of_two().max(32);
+        let threads = if k_max <= 64 { 64 } else { 128 };
+        Self { k_max, threads, found: 2 * threads }
+    }
+}
 
 /// All passes of a search.
 #[derive(Debug)]
@@ -71,7 +88,12 @@ fn form(metric: Metric) -> &'static str {
 }
 
 /// The words of each shader, by its file and a label.
-pub(super) fn sources(metric: Metric, dim: usize, variant: &Variant) -> Vec<(&'static str, &'static str, Words)> {
+pub(super) fn sources(
+    metric: Metric,
+    dim: usize,
+    shape: MergeShape,
+    variant: &Variant,
+) -> Vec<(&'static str, &'static str, Words)> {
     let pack = |queries: bool| -> Words {
         vec![
             ("queries", queries.into()),
@@ -91,41 +113,52 @@ pub(super) fn sources(metric: Metric, dim: usize, variant: &Variant) -> Vec<(&'s
         ("step", step(metric).into()),
     ];
     let merge = vec![
-        ("threads", MERGE_THREADS.into()),
-        ("found", FOUND_MAX.into()),
-        ("k_max", K::MAX.into()),
+        ("threads", shape.threads.into()),
+        ("found", shape.found.into()),
+        ("k_max", shape.k_max.into()),
         ("form", form(metric).into()),
         ("root", (metric == Metric::Euclidean).into()),
         ("directional", is_directional(metric).into()),
     ];
-    let gather =
-        |half: bool| vec![("tile", variant.queries().into()), ("threads", ROW_THREADS.into()), ("half", half.into())];
     let mut all = vec![
         ("pack.wgsl", "packing queries", pack(true)),
         ("pack.wgsl", "packing references", pack(false)),
         ("tile.wgsl", "distance tile", tile),
         ("merge.wgsl", "merge", merge),
-        ("gather.wgsl", "gathering queries", gather(false)),
+        ("gather.wgsl", "gathering queries", gather(variant, false)),
     ];
     if has_half(metric, variant) {
-        let (blocks, extra) = Variant::fragments(dim);
-        let pack = |queries: bool, tile: usize| -> Words {
-            vec![
-                ("queries", queries.into()),
-                ("tile", tile.into()),
-                ("head", (if queries { 0 } else { 2 }).into()),
-                ("extra", extra.into()),
-                ("threads", ROW_THREADS.into()),
-            ]
-        };
-        all.push(("pack_half.wgsl", "packing queries in f16", pack(true, variant.queries())));
-        all.push(("pack_half.wgsl", "packing references in f16", pack(false, variant.references())));
-        all.push(("columns.wgsl", "columns", vec![("extra", extra.into()), ("threads", ROW_THREADS.into())]));
-        let tile = vec![("blocks", blocks.into()), ("hold", (blocks <= BLOCKS_HELD_MAX).into())];
-        all.push(("tile_half.wgsl", "distance tile in f16", tile));
-        all.push(("gather.wgsl", "gathering queries in f16", gather(true)));
+        all.extend(half_sources(dim, variant));
     }
     all
+}
+
+/// The same of the shaders in f16.
+fn half_sources(dim: usize, variant: &Variant) -> [(&'static str, &'static str, Words); 5] {
+    let (blocks, extra) = Variant::fragments(dim);
+    let pack = |queries: bool, tile: usize| -> Words {
+        vec![
+            ("queries", queries.into()),
+            ("tile", tile.into()),
+            ("head", (if queries { 0 } else { 2 }).into()),
+            ("extra", extra.into()),
+            ("threads", ROW_THREADS.into()),
+        ]
+    };
+    let columns = vec![("extra", extra.into()), ("threads", ROW_THREADS.into())];
+    let tile =
+        vec![("blocks", blocks.into()), ("hold", (blocks <= BLOCKS_HELD_MAX).into()), ("side", variant.matrix.into())];
+    [
+        ("pack_half.wgsl", "packing queries in f16", pack(true, variant.queries())),
+        ("pack_half.wgsl", "packing references in f16", pack(false, variant.references())),
+        ("columns.wgsl", "columns", columns),
+        ("tile_half.wgsl", "distance tile in f16", tile),
+        ("gather.wgsl", "gathering queries in f16", gather(variant, true)),
+    ]
+}
+
+fn gather(variant: &Variant, half: bool) -> Words {
+    vec![("tile", variant.queries().into()), ("threads", ROW_THREADS.into()), ("half", half.into())]
 }
 
 /// How the shader of a label uses its buffers.
@@ -143,10 +176,51 @@ pub(super) fn uses(label: &str) -> &'static [Use] {
     }
 }
 
+/// Metric, dimensions, merges and the name of the variant.
+type Key = (Metric, usize, MergeShape, &'static str);
+
+/// What was compiled for a device.
+#[derive(Debug)]
+pub(super) struct Library {
+    pub device: Device,
+    compiled: Mutex<HashMap<Key, Arc<Programs>>>,
+}
+
+impl Library {
+    /// Nothing compiled yet.
+    pub fn new(device: Device) -> Arc<Self> {
+        Arc::new(Self { device, compiled: Mutex::default() })
+    }
+
+    /// The passes, compiled when they are first asked for.
+    pub fn programs(
+        &self,
+        metric: Metric,
+        dim: usize,
+        shape: MergeShape,
+        variant: &Variant,
+    ) -> Result<Arc<Programs>, EngineError> {
+        let key = (metric, dim, shape, variant.name);
+        let compiled = || self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(programs) = compiled().get(&key) {
+            return Ok(Arc::clone(programs));
+        }
+        let programs = Arc::new(Programs::new(&self.device, metric, dim, shape, variant)?);
+        compiled().insert(key, Arc::clone(&programs));
+        Ok(programs)
+    }
+}
+
 impl Programs {
     /// Compiles all passes.
-    pub fn new(device: &Device, metric: Metric, dim: usize, variant: &Variant) -> Result<Self, EngineError> {
-        let mut passes = sources(metric, dim, variant)
+    fn new(
+        device: &Device,
+        metric: Metric,
+        dim: usize,
+        shape: MergeShape,
+        variant: &Variant,
+    ) -> Result<Self, EngineError> {
+        let mut passes = sources(metric, dim, shape, variant)
             .into_iter()
             .map(|(file, label, words)| Pass::new(device, label, expand(file, &words)?, uses(label)))
             .collect::<Result<Vec<_>, _>>()?

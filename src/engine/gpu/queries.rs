@@ -7,7 +7,7 @@ use super::params::Mark;
 use super::resident::{Stored, Tiled, buffer, int};
 use super::steps::slots;
 use super::variant::Variant;
-use crate::engine::{Visit, VisitQueries};
+use crate::engine::{Exclude, Visit, VisitQueries};
 use crate::error::EngineError;
 use crate::topk::{PADDING, TopK};
 use crate::units::K;
@@ -22,6 +22,8 @@ pub(super) struct Queries {
     pub dim: usize,
     pub k: K,
     pub own_row: bool,
+    /// Whether references of a query's group are excluded.
+    pub grouped: bool,
     /// Two vec4<u32> per query, as in `merge.wgsl`.
     pub states: wgpu::Buffer,
     pub tops: wgpu::Buffer,
@@ -57,7 +59,7 @@ impl Queries {
         variant: &Variant,
         stored: Stored,
         shape: (usize, K),
-        own_row: bool,
+        exclude: &Exclude,
     ) -> Result<Self, EngineError> {
         let (n, (dim, k)) = (stored.n, shape);
         let all = slots(0..int(n), variant.queries());
@@ -66,7 +68,8 @@ impl Queries {
         Ok(Self {
             dim,
             k,
-            own_row,
+            own_row: matches!(exclude, Exclude::OwnRow | Exclude::SameGroup { own_row: true, .. }),
+            grouped: matches!(exclude, Exclude::SameGroup { .. }),
             states: buffer(device, "states of the queries", n * 2 * size_of::<Mark>())?,
             // New buffers are zeros, which is an empty top-k.
             tops: buffer(device, "neighbours", n * k.get() * 12)?,
@@ -111,15 +114,7 @@ impl Queries {
     pub fn top(&self, device: &Device) -> Result<TopK, EngineError> {
         let mut all = TopK::empty(self.stored.n, self.k);
         let step = (READ_BYTES / self.top_bytes()).max(1);
-        let bytes = (step.min(self.stored.n) * self.top_bytes()) as u64;
-        let staging = device.checked("reading neighbours", |gpu| {
-            gpu.create_buffer(&wgpu::BufferDescriptor {
-                label: Some("neighbours on their way"),
-                size: bytes.max(4),
-                usage: wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::MAP_READ,
-                mapped_at_creation: false,
-            })
-        })?;
+        let staging = staging(device, "neighbours on their way", step.min(self.stored.n) * self.top_bytes())?;
         for first in (0..self.stored.n).step_by(step) {
             let rows = first..(first + step).min(self.stored.n);
             self.read(device, &staging, rows, &mut all)?;
@@ -175,6 +170,18 @@ impl Queries {
         }
         Ok(())
     }
+}
+
+/// A buffer that the host can read.
+pub(super) fn staging(device: &Device, what: &'static str, bytes: usize) -> Result<wgpu::Buffer, EngineError> {
+    device.checked(what, |gpu| {
+        gpu.create_buffer(&wgpu::BufferDescriptor {
+            label: Some(what),
+            size: (bytes.max(4) as u64).next_multiple_of(4),
+            usage: wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::MAP_READ,
+            mapped_at_creation: false,
+        })
+    })
 }
 
 /// Copies part of a buffer into a staging buffer, waits, and maps it. The caller unmaps it.

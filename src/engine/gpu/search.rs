@@ -2,12 +2,11 @@
 
 use std::ops::Range;
 
-use wgpu::util::DeviceExt;
-
+use super::Tuning;
 use super::device::Device;
 use super::params::{ColumnsParams, GatherParams, HalfTileParams, Job, MergeParams, TileParams};
 use super::programs::Programs;
-use super::queries::{Queries, read_back};
+use super::queries::{Queries, read_back, staging};
 use super::resident::{Packing, ROW_THREADS, Resident, buffer, int};
 use super::steps::{Tiles, jobs, rows_in, seeds, short, slots, steps};
 use super::variant::Variant;
@@ -30,14 +29,19 @@ pub(super) struct Workshop {
     pub room: u32,
     /// Pairs of a tile pass between two submissions.
     pub pairs_max: u64,
-    /// Rows that are searched without a filter to begin with.
+    /// Rows that are searched without a filter to begin with; twice k where that is more.
     pub seed_rows: usize,
+    /// Queries of the block.
+    pub rows: usize,
     nothing: wgpu::Buffer,
+    /// What of the overflowed queries is on its way to the host.
+    staging: wgpu::Buffer,
 }
 
 impl Workshop {
     /// Room for chunks of so many queries of a block.
-    pub fn new(device: &Device, chunk: u32, room: u32, rows: usize, tuning: (u64, usize)) -> Result<Self, EngineError> {
+    pub fn new(device: &Device, chunk: u32, rows: usize, tuning: Tuning) -> Result<Self, EngineError> {
+        let Tuning { room, seed_rows, pairs_max, .. } = tuning;
         let size = |n: usize| n * size_of::<u32>();
         let slots = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
         Ok(Self {
@@ -45,9 +49,11 @@ impl Workshop {
             counts: buffer(device, "survivor counts", size(slots(chunk) + 1 + rows))?,
             chunk,
             room,
-            pairs_max: tuning.0,
-            seed_rows: tuning.1,
+            pairs_max,
+            seed_rows,
+            rows,
             nothing: buffer(device, "an empty list", 0)?,
+            staging: staging(device, "overflows on their way", size(rows + 1))?,
         })
     }
 
@@ -57,20 +63,12 @@ impl Workshop {
     }
 
     /// The queries whose survivors did not fit since this was last asked.
-    pub fn overflowed(&self, device: &Device, queries: usize) -> Result<Vec<u32>, EngineError> {
-        let staging = device.checked("reading overflows", |gpu| {
-            gpu.create_buffer(&wgpu::BufferDescriptor {
-                label: Some("overflows on their way"),
-                size: (queries as u64 + 1) * 4,
-                usage: wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::MAP_READ,
-                mapped_at_creation: false,
-            })
-        })?;
+    pub fn overflowed(&self, device: &Device) -> Result<Vec<u32>, EngineError> {
         let read = |bytes: u64, skip: usize| -> Result<Vec<u32>, EngineError> {
-            let view = read_back(device, &staging, &self.counts, self.overflow_offset(), bytes)?;
+            let view = read_back(device, &self.staging, &self.counts, self.overflow_offset(), bytes)?;
             let words = bytemuck::cast_slice::<u8, u32>(&view)[skip..].to_vec();
             drop(view);
-            staging.unmap();
+            self.staging.unmap();
             Ok(words)
         };
         let n = read(4, 0)?[0];
@@ -135,6 +133,8 @@ impl Commands<'_> {
 struct Slots {
     tiles: wgpu::Buffer,
     rows: wgpu::Buffer,
+    /// Whether they are some queries only, so that a slot is no row.
+    listed: bool,
 }
 
 impl Slots {
@@ -142,7 +142,7 @@ impl Slots {
     fn of(queries: &Queries) -> Result<Self, EngineError> {
         let tiled = queries.tiled()?;
         let tiles = tiled.half.as_ref().map_or(&tiled.tiles, |half| &half.fragments);
-        Ok(Self { tiles: tiles.clone(), rows: queries.slots.clone() })
+        Ok(Self { tiles: tiles.clone(), rows: queries.slots.clone(), listed: false })
     }
 }
 
@@ -192,7 +192,8 @@ impl<'a> Search<'a> {
             Some(rows) => Which::Listed(rows, count),
             None => Which::Chunk(chunk),
         };
-        let seeded = if self.o.seen == 0 { seeds(tiles.n, tile_rows, self.o.workshop.seed_rows) } else { 0 };
+        let wanted = self.o.workshop.seed_rows.max(2 * self.o.queries.k.get());
+        let seeded = if self.o.seen == 0 { seeds(tiles.n, tile_rows, wanted) } else { 0 };
         self.ranged(chunk, which, tiles, 0..seeded);
         let slots = match list {
             Some(rows) => Some(self.gather(rows)?),
@@ -235,7 +236,7 @@ impl<'a> Search<'a> {
         let tiles = buffer(self.o.device, "gathered queries", slots.len() * channels * bytes)?;
         let params = GatherParams { slots: n, channels: int(channels), ..GatherParams::default() };
         pass.add(self.o.device, self.commands.add(0), &[from, &list, &tiles], &params, n.div_ceil(ROW_THREADS));
-        Ok(Slots { tiles, rows: list })
+        Ok(Slots { tiles, rows: list, listed: true })
     }
 
     /// Brings thresholds to the columns of the slots' fragments, where there are any.
@@ -257,7 +258,16 @@ impl<'a> Search<'a> {
         let commands = self.commands.add(pairs);
         if let (Some(programs), Some(half)) = (&self.o.programs.half, &self.o.part.tiled.half) {
             let channels = int(Packing::channels(self.o.variant, self.o.queries.dim, 2));
-            let params = HalfTileParams { jobs: n, room: *room, first_row: chunk.start, channels };
+            let params = HalfTileParams {
+                jobs: n,
+                room: *room,
+                first_row: chunk.start,
+                channels,
+                rows: int(self.o.queries.stored.n),
+                listed: u32::from(slots.listed),
+                grouped: u32::from(self.o.queries.grouped),
+                pad0: 0,
+            };
             let buffers = [&slots.tiles, &half.fragments, tiles, states, &slots.rows, &list, counts, survivors];
             programs.tile.add(self.o.device, commands, &buffers, &params, n);
         } else {
@@ -343,8 +353,6 @@ impl<'a> Search<'a> {
     }
 
     fn list<T: bytemuck::Pod>(&self, what: &'static str, values: &[T]) -> wgpu::Buffer {
-        let usage = wgpu::BufferUsages::STORAGE;
-        let contents = bytemuck::cast_slice(values);
-        self.o.device.gpu.create_buffer_init(&wgpu::util::BufferInitDescriptor { label: Some(what), contents, usage })
+        self.o.device.filled(what, bytemuck::cast_slice(values), wgpu::BufferUsages::STORAGE)
     }
 }

@@ -7,8 +7,9 @@
 
 use super::params::{MergeParams, PackParams};
 use super::rows::exponent_of;
-use crate::block::RowBlock;
+use crate::block::{RowBlock, RowIds};
 use crate::engine::cpu::exact::{Norm, is_directional};
+use crate::error::EngineError;
 use crate::metric::Metric;
 
 /// The relative error of rounding to f32.
@@ -101,10 +102,23 @@ impl Space {
     }
 }
 
-fn sample(metric: Metric, block: &RowBlock) -> impl Iterator<Item = Vec<f64>> {
+/// The rows of a block that a space is taken from, as a block.
+pub(super) fn sample_of(block: &RowBlock) -> Result<RowBlock, EngineError> {
+    let rows: Vec<usize> = sample_rows(block).collect();
+    let ids = rows.iter().map(|&row| block.ids().get(row).0).collect();
+    let values = rows.iter().flat_map(|&row| block.row(row)).copied().collect();
+    RowBlock::new(RowIds::List(ids), block.dim(), values)
+        .map_err(|error| EngineError::Shape { what: "a sample of the queries", why: error.to_string() })
+}
+
+fn sample_rows(block: &RowBlock) -> impl Iterator<Item = usize> {
     let n = block.rows().min(SAMPLE);
-    (0..n).map(move |i| {
-        let row = block.row(i * block.rows() / n);
+    (0..n).map(move |i| i * block.rows() / n)
+}
+
+fn sample(metric: Metric, block: &RowBlock) -> impl Iterator<Item = Vec<f64>> {
+    sample_rows(block).map(move |row| {
+        let row = block.row(row);
         let norm = Norm::of(metric, row);
         row.iter().map(|&x| (f64::from(x) - norm.mean) * norm.inverse).collect()
     })

@@ -1,9 +1,12 @@
 //! The engine on whatever adapter is there; in CI that is a software one.
 
+use std::sync::{Mutex, PoisonError};
+
 use naga::valid::{Capabilities, ValidationFlags, Validator};
 
 use super::*;
-use crate::engine::conformance::{Subject, block, claims, cut, k, whole};
+use crate::engine::conformance::{Subject, block, claims, clustered, cut, k, whole};
+use crate::engine::several::Several;
 
 fn pool() -> Arc<rayon::ThreadPool> {
     Arc::new(rayon::ThreadPoolBuilder::new().num_threads(2).build().expect("a pool"))
@@ -12,11 +15,25 @@ fn pool() -> Arc<rayon::ThreadPool> {
 /// The variant under test: the environment's on machines that have several, the portable one elsewhere.
 const VARIANT_VARIABLE: &str = "ATLASKNN_TEST_VARIANT";
 
-fn engine(metric: Metric) -> GpuEngine {
+pub(super) fn config(metric: Metric) -> GpuConfig {
     let adapter = adapters().into_iter().next().expect("an adapter: install mesa-vulkan-drivers");
     let variant = std::env::var(VARIANT_VARIABLE).ok();
-    let config = GpuConfig { metric, pool: pool(), adapter, variant, memory: DEFAULT_MEMORY };
-    GpuEngine::new(config).expect("an engine")
+    GpuConfig { metric, pool: pool(), adapter, variant, memory: DEFAULT_MEMORY, pairs_per_second: None }
+}
+
+/// An engine on a device that no other test uses now: most of the time of tests would go to compiling the same passes.
+fn engine(metric: Metric) -> GpuEngine {
+    static OPEN: Mutex<Vec<(Variant, Arc<Library>)>> = Mutex::new(Vec::new());
+    let config = config(metric);
+    let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+    // The list has one reference, an engine another one.
+    let free = open.iter().find(|(_, library)| Arc::strong_count(library) == 1 && !library.device.is_lost());
+    if let Some((variant, library)) = free.map(|(variant, library)| (*variant, Arc::clone(library))) {
+        return GpuEngine::with(library, config, variant);
+    }
+    let engine = GpuEngine::new(config).expect("an engine");
+    open.push((engine.variant, Arc::clone(&engine.library)));
+    engine
 }
 
 fn subject() -> Subject<'static> {
@@ -24,6 +41,20 @@ fn subject() -> Subject<'static> {
 }
 
 claims!(subject());
+
+#[test]
+fn two_devices_share_the_queries_and_find_the_bytes_of_one() {
+    let (queries, references) = (block(0, 12, clustered(1, 301, 12, 5)), block(0, 12, clustered(2, 900, 12, 5)));
+    let find = |mut engine: Box<dyn Engine>| {
+        engine.begin(&queries, k(9), &Exclude::OwnRow).expect("begin");
+        for part in cut(&references, 400) {
+            engine.visit(&part, &[whole(&part)]).expect("visit");
+        }
+        engine.finish().expect("finish")
+    };
+    let one = || Box::new(engine(Metric::Euclidean)) as Box<dyn Engine>;
+    assert_eq!(find(Box::new(Several::new(vec![one(), one()], pool()))), find(one()));
+}
 
 /// Claims again with everything cut small: few seeds, so that most rows meet the filter; little room, so that survivors
 /// overflow; several chunks of queries and many submissions.
@@ -99,7 +130,10 @@ pub(super) fn every_shader() -> impl Iterator<Item = (String, Variant, String)> 
     cases.flat_map(|(variant, metric)| {
         let dims = [1, 3, 10, 16, 28, 50, 100, 128, 784, 2048].into_iter();
         dims.flat_map(move |dim| {
-            let sources = programs::sources(metric, dim, &variant).into_iter();
+            // One k for each shape of a merge.
+            let sources = [1, 50, 100, 256]
+                .into_iter()
+                .flat_map(move |k_of| programs::sources(metric, dim, programs::MergeShape::of(k(k_of)), &variant));
             sources.map(move |(file, label, words)| {
                 let what = format!("{label} ({file}), {}, {metric}, {dim} dimensions", variant.name);
                 (what, variant, templates::expand(file, &words).expect("an expansion"))

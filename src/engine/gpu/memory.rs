@@ -1,0 +1,128 @@
+//! What the engine keeps on the device, and what goes first where memory is short.
+
+use std::sync::Arc;
+
+use super::GpuEngine;
+use super::programs::Programs;
+use super::queries::bytes_per_query;
+use super::resident::{HalfOf, Packing, Resident, Residents, Stored, Tiled, buffer, int};
+use super::rows::Rows;
+use super::search::Workshop;
+use super::space::Space;
+use super::variant::Variant;
+use crate::engine::Partition;
+use crate::engine::cpu::exact::check_rows;
+use crate::error::EngineError;
+
+impl GpuEngine {
+    /// Bytes of the queries and of what they are searched with.
+    pub(super) fn query_bytes(&self, rows: usize, dim: usize, k: usize) -> u64 {
+        let packed = Packing::channels(&self.variant, dim, 0) * size_of::<f32>();
+        let half = if self.variant.is_cooperative() { Variant::fragments(dim).0 * 32 + 4 } else { 0 };
+        (rows * (bytes_per_query(dim, k) + packed + half)) as u64
+    }
+
+    pub(super) fn workshop_bytes(&self) -> u64 {
+        u64::from(self.tuning.chunk) * (u64::from(self.tuning.room) + 1) * 4
+    }
+
+    /// The partition on the device, uploaded and packed where it is not there.
+    pub(super) fn resident(&mut self, part: &Arc<Partition>) -> Result<Arc<Resident>, EngineError> {
+        self.residents.forget_dropped();
+        if let Some(resident) = self.residents.find(part) {
+            return Ok(resident);
+        }
+        let Some((sample, queries)) = &self.queries else { return Err(EngineError::NotBegun { call: "visit" }) };
+        check_rows(self.metric, &part.block, "reference")?;
+        if self.space.is_none() {
+            let space = Space::of(self.metric, sample, &part.block);
+            let centre = buffer(&self.library.device, "the centre", size_of_val(space.centre.as_slice()))?;
+            self.library.device.queue.write_buffer(&centre, 0, bytemuck::cast_slice(&space.centre));
+            self.space = Some((space, centre));
+        }
+        let bytes = Residents::bytes(&self.variant, part.block.dim(), part.block.rows());
+        let taken = self.query_bytes(queries.stored.n, queries.dim, queries.k.get()) + self.workshop_bytes();
+        self.residents.make_room(bytes, self.memory.saturating_sub(taken));
+        let (stored, tiled) = loop {
+            match self.upload(part) {
+                // The budget was too much for this device after all.
+                Err(EngineError::DeviceMemory { .. }) if self.relieve()? => {}
+                uploaded => break uploaded?,
+            }
+        };
+        Ok(self.residents.add(part, stored, tiled, &self.variant))
+    }
+
+    /// Frees device memory where some can be spared: other partitions first, then half of the room for survivors. Whether
+    /// anything was.
+    fn relieve(&mut self) -> Result<bool, EngineError> {
+        self.settle()?;
+        if self.residents.clear() {
+            self.memory /= 2;
+        } else if let Some(workshop) = self.workshop.take_if(|workshop| workshop.chunk > int(self.variant.queries())) {
+            let rows = workshop.rows;
+            self.tuning.chunk = workshop.chunk / 2;
+            drop(workshop);
+            self.workshop = Some(self.workshop(rows)?);
+        } else {
+            return Ok(false);
+        }
+        // What was dropped is free once the device is done with it.
+        self.library.device.wait()?;
+        Ok(true)
+    }
+
+    /// Room for the survivors of a block of so many queries; less of it where the device has no more.
+    pub(super) fn workshop(&mut self, rows: usize) -> Result<Workshop, EngineError> {
+        let tile = int(self.variant.queries());
+        loop {
+            let most = int(rows.next_multiple_of(self.variant.queries()).max(1));
+            let chunk = self.tuning.chunk.next_multiple_of(tile).min(most);
+            match Workshop::new(&self.library.device, chunk, rows, self.tuning) {
+                Err(EngineError::DeviceMemory { .. }) if chunk > tile => self.tuning.chunk = chunk / 2,
+                made => return made,
+            }
+        }
+    }
+
+    fn upload(&self, part: &Partition) -> Result<(Stored, Tiled), EngineError> {
+        let rows = Rows {
+            metric: self.metric,
+            block: &part.block,
+            groups: part.groups.as_deref(),
+            mask: part.mask.as_deref(),
+        };
+        let stored = Stored::upload(&self.library.device, &self.pool, "a partition", rows)?;
+        let (packing, programs) = self.packing()?;
+        let tiles = packing.pack(&programs.pack_references, &stored, self.variant.references(), 2, None)?;
+        let half = match &programs.half {
+            Some(half) => Some(packing.pack_half(&half.pack_references, &tiles, stored.n, HalfOf::References)?),
+            None => None,
+        };
+        Ok((stored, Tiled { tiles, half }))
+    }
+
+    fn packing(&self) -> Result<(Packing<'_>, &Programs), EngineError> {
+        let not_begun = EngineError::NotBegun { call: "visit" };
+        let (Some((space, centre)), Some((_, programs))) = (&self.space, &self.programs) else { return Err(not_begun) };
+        Ok((Packing { device: &self.library.device, variant: &self.variant, space, centre }, programs))
+    }
+
+    /// Packs the queries into the space, which may not have been there when they came.
+    pub(super) fn pack_queries(&mut self) -> Result<(), EngineError> {
+        let Some((_, queries)) = self.queries.as_ref().filter(|(_, queries)| queries.tiled.is_none()) else {
+            return Ok(());
+        };
+        let (packing, programs) = self.packing()?;
+        let states = Some(&queries.states);
+        let tiles = packing.pack(&programs.pack_queries, &queries.stored, self.variant.queries(), 0, states)?;
+        let half = match &programs.half {
+            Some(half) => Some(packing.pack_half(&half.pack_queries, &tiles, queries.stored.n, HalfOf::Queries)?),
+            None => None,
+        };
+        if let Some((_, queries)) = &mut self.queries {
+            queries.tiled = Some(Tiled { tiles, half });
+        }
+        Ok(())
+    }
+}

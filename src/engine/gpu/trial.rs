@@ -1,0 +1,212 @@
+//! Trying the variants on an adapter before one is trusted: do they find what a search in f64 finds where a filter that is a
+//! little too tight would lose some of it, and how fast is each?
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::variant::Variant;
+use super::{Adapter, GpuConfig, GpuEngine};
+use crate::block::{RowBlock, RowIds};
+use crate::engine::{Engine, Exclude, Partition, Visit, VisitQueries};
+use crate::error::EngineError;
+use crate::metric::{EngineKind, Metric};
+use crate::oracle::search::{agrees, search};
+use crate::topk::TopK;
+use crate::units::{ByteCount, K};
+
+/// Dimensions of the rows whose search is timed.
+pub const TIMED_DIM: usize = 50;
+/// A search that takes this long says how fast a variant is.
+const ENOUGH_SECONDS: f64 = 0.02;
+/// Queries and references of the first search that is timed; each one after it has twice and four times as many.
+const FIRST: (usize, usize) = (512, 8_192);
+const LAST: (usize, usize) = (16_384, 262_144);
+/// Queries and references that are also searched in f64, more than the rows that no filter looks at.
+const CHECKED: (usize, usize) = (40, 1_500);
+const CHECKED_DIM: usize = 21;
+const MEMORY: ByteCount = ByteCount(1 << 30);
+
+/// What trying a variant showed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Trial {
+    /// The variant's name.
+    pub variant: &'static str,
+    /// Pairs per second at [`TIMED_DIM`] dimensions, exact distances included; `None` where it found something wrong.
+    pub pairs_per_second: Option<f64>,
+}
+
+/// Tries every variant that the adapter runs.
+///
+/// # Errors
+/// Whatever the driver refuses.
+pub fn trials(adapter: &Adapter, pool: &Arc<rayon::ThreadPool>) -> Result<Vec<Trial>, EngineError> {
+    let of = |variant: Variant| {
+        let sound = is_sound(adapter, pool, &variant)?;
+        let pairs_per_second = if sound { Some(rate(adapter, pool, &variant)?) } else { None };
+        Ok(Trial { variant: variant.name, pairs_per_second })
+    };
+    Variant::of(adapter).into_iter().map(of).collect()
+}
+
+fn open(
+    adapter: &Adapter,
+    pool: &Arc<rayon::ThreadPool>,
+    variant: &Variant,
+    metric: Metric,
+) -> Result<GpuEngine, EngineError> {
+    GpuEngine::new(GpuConfig {
+        metric,
+        pool: Arc::clone(pool),
+        adapter: adapter.clone(),
+        variant: Some(variant.name.to_owned()),
+        memory: MEMORY,
+        pairs_per_second: None,
+    })
+}
+
+/// Searches everything for everything once and says how long that took, the rows and the programs being there already.
+fn timed(engine: &mut GpuEngine, queries: &RowBlock, part: &Arc<Partition>) -> Result<(TopK, f64), EngineError> {
+    let rows = u32::try_from(part.block.rows()).unwrap_or(u32::MAX);
+    engine.begin(queries, K::new(30).map_err(|error| unfit(&error))?, &Exclude::Nothing)?;
+    engine.drain()?;
+    let began = Instant::now();
+    engine.visit(part, &[Visit { rows: 0..rows, queries: VisitQueries::All }])?;
+    engine.drain()?;
+    let seconds = began.elapsed().as_secs_f64();
+    Ok((engine.finish()?, seconds))
+}
+
+fn unfit(error: &dyn std::fmt::Display) -> EngineError {
+    EngineError::Shape { what: "the rows of a trial", why: error.to_string() }
+}
+
+/// Whether the variant finds the true neighbours of rows that are hard on a filter.
+fn is_sound(adapter: &Adapter, pool: &Arc<rayon::ThreadPool>, variant: &Variant) -> Result<bool, EngineError> {
+    let mut engine = open(adapter, pool, variant, Metric::Euclidean)?;
+    for hard in [Hard::Shell, Hard::Small, Hard::Offset] {
+        let (queries, references) = (hard.rows(CHECKED.0, 1)?, hard.rows(CHECKED.1, 2)?);
+        let (found, _) = timed(&mut engine, &queries, &Partition::new(references.clone()))?;
+        let truth = search(Metric::Euclidean, &queries, &references, |_, _| true);
+        if agrees(&found, &truth, EngineKind::Gpu).is_err() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn rate(adapter: &Adapter, pool: &Arc<rayon::ThreadPool>, variant: &Variant) -> Result<f64, EngineError> {
+    let mut engine = open(adapter, pool, variant, Metric::Euclidean)?;
+    let (mut queries, mut references) = FIRST;
+    loop {
+        let (block, part) = (mixture(queries, 1)?, Partition::new(mixture(references, 2)?));
+        // The first search compiles and uploads.
+        timed(&mut engine, &block, &part)?;
+        let seconds = timed(&mut engine, &block, &part)?.1.max(1e-9);
+        if seconds >= ENOUGH_SECONDS || (queries, references) == LAST {
+            return Ok((queries * references) as f64 / seconds);
+        }
+        (queries, references) = ((2 * queries).min(LAST.0), (4 * references).min(LAST.1));
+    }
+}
+
+/// A sequence that looks random: values in −1..1.
+struct Noise(u64);
+
+impl Noise {
+    fn next(&mut self) -> f32 {
+        // The multiplier of Knuth's MMIX; the high bits are the good ones.
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let bits = u32::try_from(self.0 >> 41).unwrap_or(0);
+        bits as f32 / 4_194_304.0 - 1.0
+    }
+}
+
+/// Rows about 64 centres, in no order.
+fn mixture(rows: usize, seed: u64) -> Result<RowBlock, EngineError> {
+    let mut centres = Noise(99);
+    let centres: Vec<f32> = (0..64 * TIMED_DIM).map(|_| 3.0 * centres.next()).collect();
+    let mut noise = Noise(seed);
+    let mut values = Vec::with_capacity(rows * TIMED_DIM);
+    for row in 0..rows {
+        let centre = (row * 37 % 64) * TIMED_DIM;
+        values.extend((0..TIMED_DIM).map(|j| centres[centre + j] + noise.next() + noise.next()));
+    }
+    block(rows, TIMED_DIM, values)
+}
+
+fn block(rows: usize, dim: usize, values: Vec<f32>) -> Result<RowBlock, EngineError> {
+    RowBlock::new(RowIds::Range(0..rows as u64), dim, values).map_err(|error| unfit(&error))
+}
+
+/// Rows that are hard on a filter: what it takes away from a pair decides whether the pair passes.
+#[derive(Clone, Copy, Debug)]
+enum Hard {
+    /// All references at nearly one distance from all queries.
+    Shell,
+    /// Half of the values so small beside the others that they are subnormal in f16.
+    Small,
+    /// Far from the origin, with one row that is farther still.
+    Offset,
+}
+
+impl Hard {
+    fn rows(self, rows: usize, seed: u64) -> Result<RowBlock, EngineError> {
+        let mut noise = Noise(seed);
+        let mut values = Vec::with_capacity(rows * CHECKED_DIM);
+        for row in 0..rows {
+            let mut own: Vec<f32> = (0..CHECKED_DIM).map(|_| noise.next()).collect();
+            let norm = own.iter().map(|x| x * x).sum::<f32>().sqrt();
+            for (j, x) in own.iter_mut().enumerate() {
+                *x = match self {
+                    Self::Shell if seed == 1 => *x * 1e-3,
+                    Self::Shell => *x / norm * (1.0 + 1e-3 * noise.next()),
+                    Self::Small if j % 2 == 0 => *x * 3e-5,
+                    Self::Small => *x * 2e-3 + if j == 1 { 1.0 } else { 0.0 },
+                    Self::Offset => *x + 1_000.0 + if row == 7 { 5_000.0 } else { 0.0 },
+                };
+            }
+            values.extend(own);
+        }
+        block(rows, CHECKED_DIM, values)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::gpu::adapters;
+    use crate::metric::tie_band;
+    use crate::oracle::search::Neighbour;
+
+    #[test]
+    fn every_variant_is_tried_and_found_sound() {
+        let pool = Arc::new(rayon::ThreadPoolBuilder::new().num_threads(2).build().expect("a pool"));
+        let adapter = adapters().into_iter().next().expect("an adapter: install mesa-vulkan-drivers");
+        for variant in Variant::of(&adapter) {
+            assert!(is_sound(&adapter, &pool, &variant).expect("a trial"), "{}", variant.name);
+        }
+    }
+
+    #[test]
+    fn hard_rows_tell_a_filter_that_is_too_tight() {
+        // A filter in f16 that allows for no error keeps the nearest by its own distances. Those must not be the true ones.
+        let band = tie_band(Metric::Euclidean, CHECKED_DIM, EngineKind::Gpu);
+        for hard in [Hard::Shell, Hard::Small, Hard::Offset] {
+            let (queries, references) =
+                (hard.rows(CHECKED.0, 1).expect("rows"), hard.rows(CHECKED.1, 2).expect("rows"));
+            let rounded = |block: &RowBlock| {
+                let values = block.values().iter().map(|x| half::f16::from_f32(*x).to_f32()).collect();
+                RowBlock::new(block.ids().clone(), block.dim(), values).expect("rows")
+            };
+            let truth = search(Metric::Euclidean, &queries, &references, |_, _| true);
+            let tight = search(Metric::Euclidean, &rounded(&queries), &rounded(&references), |_, _| true);
+            let loses = |(query, kept): (usize, &Vec<Neighbour>)| {
+                let of = |id: u64| truth.neighbours[query].iter().find(|n| n.id == id).expect("a reference").distance;
+                let farthest = kept[..30].iter().map(|n| of(n.id)).fold(0.0, f64::max);
+                !band.is_tie(farthest, truth.neighbours[query][29].distance, 0.0)
+            };
+            let lost = tight.neighbours.iter().enumerate().filter(|query| loses(*query)).count();
+            assert!(2 * lost > CHECKED.0, "{hard:?}: {lost} of {} queries lose a neighbour", CHECKED.0);
+        }
+    }
+}

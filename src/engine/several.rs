@@ -1,0 +1,230 @@
+//! Several engines as one: each has a part of the queries, and all are shown the same partitions. What each finds for its
+//! queries is what it would find alone, so engines that find the same bytes do so together.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use rayon::prelude::*;
+
+use super::visits::check_visits;
+use super::{Engine, EngineLimits, Exclude, Partition, Visit, VisitQueries};
+use crate::block::{RowBlock, RowIds};
+use crate::error::EngineError;
+use crate::plan::DeviceLimits;
+use crate::topk::TopK;
+use crate::units::K;
+
+/// Engines that share a block of queries.
+pub struct Several {
+    engines: Vec<Box<dyn Engine>>,
+    pool: Arc<rayon::ThreadPool>,
+    /// Shape of the block and the rows of it that each engine has, between `begin` and `finish`.
+    begun: Option<Begun>,
+}
+
+#[derive(Debug)]
+struct Begun {
+    rows: usize,
+    dim: usize,
+    parts: Vec<Range<usize>>,
+}
+
+impl Several {
+    /// These engines, at least one, working at once on the pool.
+    ///
+    /// # Panics
+    /// When there are none.
+    #[must_use]
+    pub fn new(engines: Vec<Box<dyn Engine>>, pool: Arc<rayon::ThreadPool>) -> Self {
+        assert!(!engines.is_empty(), "at least one engine");
+        Self { engines, pool, begun: None }
+    }
+
+    fn begun(&self, call: &'static str) -> Result<&Begun, EngineError> {
+        self.begun.as_ref().ok_or(EngineError::NotBegun { call })
+    }
+
+    /// Does the same with every engine and its part of the queries, at once.
+    fn each<T: Send>(
+        &mut self,
+        call: &'static str,
+        work: impl Fn(&mut dyn Engine, &Range<usize>) -> Result<T, EngineError> + Sync,
+    ) -> Result<Vec<T>, EngineError> {
+        let begun = self.begun.as_ref().ok_or(EngineError::NotBegun { call })?;
+        let engines = self.engines.par_iter_mut().zip(&begun.parts);
+        self.pool.install(|| engines.map(|(engine, part)| work(engine.as_mut(), part)).collect())
+    }
+
+    fn gathered(
+        &mut self,
+        call: &'static str,
+        top: impl Fn(&mut dyn Engine) -> Result<TopK, EngineError> + Sync,
+    ) -> Result<TopK, EngineError> {
+        let mut tops = self.each(call, |engine, _| top(engine))?.into_iter();
+        let first = tops.next().ok_or(EngineError::NotBegun { call })?;
+        Ok(tops.fold(first, |all, part| all.followed_by(&part)))
+    }
+}
+
+/// Cuts rows into so many runs, as even as can be; the last may be empty.
+fn cut(rows: usize, parts: usize) -> Vec<Range<usize>> {
+    let at = |part: usize| part * rows / parts;
+    (0..parts).map(|part| at(part)..at(part + 1)).collect()
+}
+
+fn part_of(block: &RowBlock, rows: &Range<usize>) -> Result<RowBlock, EngineError> {
+    let ids = match block.ids() {
+        RowIds::Range(all) => RowIds::Range(all.start + rows.start as u64..all.start + rows.end as u64),
+        RowIds::List(all) => RowIds::List(all[rows.clone()].to_vec()),
+    };
+    let values = block.values()[rows.start * block.dim()..rows.end * block.dim()].to_vec();
+    RowBlock::new(ids, block.dim(), values)
+        .map_err(|error| EngineError::Shape { what: "a part of the queries", why: error.to_string() })
+}
+
+fn exclude_of(exclude: &Exclude, rows: &Range<usize>) -> Exclude {
+    match exclude {
+        Exclude::SameGroup { groups, own_row } => {
+            Exclude::SameGroup { groups: groups[rows.clone()].to_vec(), own_row: *own_row }
+        }
+        other => other.clone(),
+    }
+}
+
+/// A visit's queries among these rows, counted from the first of them; `None` where there are none.
+fn visit_of(visit: &Visit, rows: &Range<usize>) -> Option<Visit> {
+    let queries = match &visit.queries {
+        VisitQueries::All => VisitQueries::All,
+        VisitQueries::List(list) => {
+            let at = |row: usize| list.partition_point(|&query| usize::try_from(query).is_ok_and(|query| query < row));
+            let first = u32::try_from(rows.start).ok()?;
+            let own = &list[at(rows.start)..at(rows.end)];
+            if own.is_empty() {
+                return None;
+            }
+            VisitQueries::List(own.iter().map(|query| query - first).collect())
+        }
+    };
+    Some(Visit { rows: visit.rows.clone(), queries })
+}
+
+impl Engine for Several {
+    fn limits(&self, dim: usize, k: K) -> EngineLimits {
+        let all: Vec<EngineLimits> = self.engines.iter().map(|engine| engine.limits(dim, k)).collect();
+        let n = all.len() as u64;
+        let most = |of: fn(&EngineLimits) -> u64| all.iter().map(of).max().unwrap_or(0);
+        let devices: Vec<&DeviceLimits> = all.iter().filter_map(|limits| limits.device.as_ref()).collect();
+        let device_most = |of: fn(&DeviceLimits) -> u64| devices.iter().map(|device| of(device)).max().unwrap_or(0);
+        EngineLimits {
+            kind: all[0].kind,
+            // Each engine is given its part as a block of its own.
+            bytes_per_query: most(|limits| limits.bytes_per_query) + (dim * size_of::<f32>()) as u64 + 12,
+            bytes_per_reference: most(|limits| limits.bytes_per_reference) * n,
+            bytes_fixed: all.iter().map(|limits| limits.bytes_fixed).sum(),
+            partition_bytes_max: all.iter().map(|limits| limits.partition_bytes_max).min().unwrap_or(0),
+            // The queries are shared evenly, so the slowest is waited for.
+            pairs_per_second: all.iter().map(|limits| limits.pairs_per_second).fold(f64::INFINITY, f64::min) * n as f64,
+            device: devices.iter().map(|device| device.memory).min().map(|memory| DeviceLimits {
+                memory,
+                bytes_per_query: device_most(|device| device.bytes_per_query).div_ceil(n),
+                bytes_per_reference: device_most(|device| device.bytes_per_reference),
+                bytes_fixed: device_most(|device| device.bytes_fixed),
+                query_rows_max: devices.iter().map(|device| device.query_rows_max).min().unwrap_or(0).saturating_mul(n),
+            }),
+        }
+    }
+
+    fn begin(&mut self, queries: &RowBlock, k: K, exclude: &Exclude) -> Result<(), EngineError> {
+        if let Exclude::SameGroup { groups, .. } = exclude
+            && groups.len() != queries.rows()
+        {
+            let why = format!("{} groups were given for {} queries", groups.len(), queries.rows());
+            return Err(EngineError::Shape { what: "exclusion groups", why });
+        }
+        let parts = cut(queries.rows(), self.engines.len());
+        self.begun = Some(Begun { rows: queries.rows(), dim: queries.dim(), parts });
+        let begin = |engine: &mut dyn Engine, rows: &Range<usize>| {
+            engine.begin(&part_of(queries, rows)?, k, &exclude_of(exclude, rows))
+        };
+        let begun = self.each("begin", begin);
+        if begun.is_err() {
+            self.begun = None;
+        }
+        begun.map(drop)
+    }
+
+    fn visit(&mut self, part: &Arc<Partition>, visits: &[Visit]) -> Result<(), EngineError> {
+        let begun = self.begun("visit")?;
+        check_visits((begun.rows, begun.dim), part, visits)?;
+        self.each("visit", |engine, rows| {
+            let own: Vec<Visit> = visits.iter().filter_map(|visit| visit_of(visit, rows)).collect();
+            engine.visit(part, &own)
+        })
+        .map(drop)
+    }
+
+    fn bounds(&mut self) -> Result<Vec<f32>, EngineError> {
+        Ok(self.each("bounds", |engine, _| engine.bounds())?.concat())
+    }
+
+    fn finish(&mut self) -> Result<TopK, EngineError> {
+        let top = self.gathered("finish", |engine| engine.finish())?;
+        self.begun = None;
+        Ok(top)
+    }
+
+    fn snapshot(&mut self) -> Result<TopK, EngineError> {
+        self.gathered("snapshot", |engine| engine.snapshot())
+    }
+
+    fn restore(&mut self, top: &TopK) -> Result<(), EngineError> {
+        let rows = self.begun("restore")?.rows;
+        if top.rows() != rows {
+            let why = format!("it has {} rows, there are {rows}", top.rows());
+            return Err(EngineError::Shape { what: "the saved top-k and the queries", why });
+        }
+        self.each("restore", |engine, rows| engine.restore(&top.slice(rows.clone()))).map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::conformance::{Subject, block, claims, clustered, cut as partitions, k, whole};
+    use crate::engine::cpu::{CpuConfig, CpuEngine};
+    use crate::metric::{EngineKind, Metric};
+
+    fn cpus(metric: Metric, n: usize) -> Several {
+        let pool = Arc::new(rayon::ThreadPoolBuilder::new().num_threads(2).build().expect("a pool"));
+        let cpu = || CpuEngine::new(CpuConfig { metric, pool: Arc::clone(&pool), simd: None }).expect("an engine");
+        Several::new((0..n).map(|_| Box::new(cpu()) as Box<dyn Engine>).collect(), pool)
+    }
+
+    claims!(Subject { make: &|metric| Box::new(cpus(metric, 3)), kind: EngineKind::Cpu });
+
+    #[test]
+    fn any_number_of_equal_engines_finds_the_same_bytes() {
+        let (queries, references) = (block(0, 5, clustered(1, 101, 5, 4)), block(0, 5, clustered(2, 900, 5, 4)));
+        let find = |n: usize| {
+            let mut engine = cpus(Metric::Euclidean, n);
+            engine.begin(&queries, k(9), &Exclude::OwnRow).expect("begin");
+            for part in partitions(&references, 400) {
+                engine.visit(&part, &[whole(&part)]).expect("visit");
+            }
+            engine.finish().expect("finish")
+        };
+        let alone = find(1);
+        for n in [2, 7, 101, 150] {
+            assert_eq!(find(n), alone, "{n} engines");
+        }
+    }
+
+    #[test]
+    fn parts_cover_all_rows_and_memory_is_shared_by_the_queries_alone() {
+        assert_eq!(cut(10, 3), [0..3, 3..6, 6..10]);
+        assert_eq!(cut(1, 3), [0..0, 0..0, 0..1]);
+        let (one, three) = (cpus(Metric::Cosine, 1).limits(50, k(30)), cpus(Metric::Cosine, 3).limits(50, k(30)));
+        assert_eq!(three.bytes_per_reference, 3 * one.bytes_per_reference);
+        assert_eq!(three.bytes_per_query, one.bytes_per_query);
+    }
+}
