@@ -47,6 +47,11 @@ struct Args {
     /// Device memory
     #[arg(long, default_value = "64GiB")]
     memory: ByteCount,
+    /// Search each case once more within so much device memory, in partitions of `--partition-within` rows, and compare
+    #[arg(long)]
+    within: Option<ByteCount>,
+    #[arg(long, default_value_t = 400_000)]
+    partition_within: usize,
     /// Write the rows of each case here as raw float32, for other libraries
     #[arg(long)]
     write: Option<PathBuf>,
@@ -173,7 +178,19 @@ fn wrong(case: &Case, queries: &[f32], references: &[f32], found: &TopK, check: 
     sample.par_iter().filter(|q| differs(q)).count()
 }
 
-fn run(args: &Args, adapter: &Adapter, case: &Case, queries: &[f32], references: &[f32], variant: &str) {
+/// How the references lie on the device.
+#[derive(Clone, Copy)]
+struct Room {
+    memory: ByteCount,
+    partition: usize,
+}
+
+fn run(
+    (args, adapter, variant): (&Args, &Adapter, &str),
+    case: &Case,
+    (queries, references): (&[f32], &[f32]),
+    room: Room,
+) -> TopK {
     let pool = Arc::new(rayon::ThreadPoolBuilder::new().build().expect("a pool"));
     let metric: Metric = args.metric.parse().expect("a metric");
     let config = GpuConfig {
@@ -181,16 +198,16 @@ fn run(args: &Args, adapter: &Adapter, case: &Case, queries: &[f32], references:
         pool,
         adapter: adapter.clone(),
         variant: Some(variant.to_owned()),
-        memory: args.memory,
+        memory: room.memory,
         pairs_per_second: None,
     };
     let mut engine = GpuEngine::new(config).expect("an engine");
     let k = K::new(case.k).expect("a k");
-    let values = args.partition * case.dim;
+    let values = room.partition * case.dim;
     let parts: Vec<Arc<Partition>> = references
         .chunks(values)
         .enumerate()
-        .map(|(i, rows)| Partition::new(block(rows, case.dim, i * args.partition)))
+        .map(|(i, rows)| Partition::new(block(rows, case.dim, i * room.partition)))
         .collect();
     let rows = block(queries, case.dim, 0);
     let mut seconds = Vec::new();
@@ -226,11 +243,12 @@ fn run(args: &Args, adapter: &Adapter, case: &Case, queries: &[f32], references:
         "{}",
         json!({
             "variant": variant, "queries": case.queries, "references": case.references, "dim": case.dim, "k": case.k,
-            "order": case.order, "gpairs_per_s": pairs / search / 1e9, "seconds": search, "begin": begin, "finish": finish,
+            "order": case.order, "memory": room.memory.to_string(), "partition": room.partition, "gpairs_per_s": pairs / search / 1e9, "seconds": search, "begin": begin, "finish": finish,
             "first": { "begin": first.0, "search": first.1 },
             "checked": args.check, "wrong": wrong, "overflows": engine.overflows(),
         })
     );
+    found
 }
 
 fn main() {
@@ -248,7 +266,12 @@ fn main() {
         }
         for variant in Variant::of(&adapter) {
             if args.variant.is_empty() || args.variant.iter().any(|name| name == variant.name) {
-                run(&args, &adapter, &case, &queries, &references, variant.name);
+                let (of, rows) = ((&args, &adapter, variant.name), (queries.as_slice(), references.as_slice()));
+                let found = run(of, &case, rows, Room { memory: args.memory, partition: args.partition });
+                if let Some(memory) = args.within {
+                    let again = run(of, &case, rows, Room { memory, partition: args.partition_within });
+                    println!("{}", json!({ "same_bytes": again == found }));
+                }
             }
         }
     }

@@ -3,7 +3,8 @@
 //
 // A workgroup owns 128 queries against a run of tiles of 128 references (a job); each of its four subgroups 64 queries ×
 // 16 references at a time. A subgroup stores its sums to its own piece of workgroup memory and looks at them there: the
-// barriers are the subgroup's own, before its sums are read and before they are overwritten.
+// barriers are the subgroup's own, before its sums are read and before they are overwritten. Matrices are ${ side } × ${ side }:
+// fragments of 16 × 16 are one of those, or four.
 //
 // queries     [slot/16][column/16][16][16] f16
 // references  [row/16][column/16][16][16] f16
@@ -67,10 +68,12 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) wo
     let sx = (t / 32u) % 2u;
     let q0 = where_.x * 128u + (t / 64u) * 64u;
     let own = (t / 32u) * 1024u;
+//% set mat = "coop_mat" ~ side ~ "x" ~ side
+//% set n = 16 // side
 //% if hold
-//% for i in range(4)
-//% for k in range(blocks)
-    let a${ i }_${ k } = coopLoadT<coop_mat16x16<f16,A>>(&queries[((q0 / 16u + ${ i }u) * BLOCKS + ${ k }u) * 256u], 16u);
+//% for i in range(4 * n)
+//% for k in range(blocks * n)
+    let a${ i }_${ k } = coopLoadT<${ mat }<f16,A>>(&queries[((q0 / 16u + ${ i // n }u) * BLOCKS + ${ k // n }u) * 256u + ${ (i % n) * 128 + (k % n) * 8 }u], 16u);
 //% endfor
 //% endfor
 //% endif
@@ -78,29 +81,44 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) wo
         let tile = where_.w + (position * what.y) % what.x;
         for (var part = 0u; part < 4u; part++) {
             let r0 = tile * 128u + part * 32u + sx * 16u;
-//% for i in range(4)
-            var c${ i } = coop_mat16x16<f32,C>();
+//% for i in range(4 * n)
+//% for j in range(n)
+            var c${ i }_${ j } = ${ mat }<f32,C>();
 //% endfor
+//% endfor
+            let r_base = (r0 / 16u) * BLOCKS * 256u;
 //% if hold
-//% for k in range(blocks)
+//% for k in range(blocks * n)
             {
-                let b = coopLoad<coop_mat16x16<f16,B>>(&references[((r0 / 16u) * BLOCKS + ${ k }u) * 256u], 16u);
-//% for i in range(4)
-                c${ i } = coopMultiplyAdd(a${ i }_${ k }, b, c${ i });
+//% for j in range(n)
+                let b${ j } = coopLoad<${ mat }<f16,B>>(&references[r_base + ${ k // n * 256 + j * 128 + (k % n) * 8 }u], 16u);
+//% endfor
+//% for i in range(4 * n)
+//% for j in range(n)
+                c${ i }_${ j } = coopMultiplyAdd(a${ i }_${ k }, b${ j }, c${ i }_${ j });
+//% endfor
 //% endfor
             }
 //% endfor
 //% else
             for (var k = 0u; k < BLOCKS; k++) {
-                let b = coopLoad<coop_mat16x16<f16,B>>(&references[((r0 / 16u) * BLOCKS + k) * 256u], 16u);
-//% for i in range(4)
-                let a${ i } = coopLoadT<coop_mat16x16<f16,A>>(&queries[((q0 / 16u + ${ i }u) * BLOCKS + k) * 256u], 16u);
-                c${ i } = coopMultiplyAdd(a${ i }, b, c${ i });
+//% for h in range(n)
+//% for j in range(n)
+                let b${ h }_${ j } = coopLoad<${ mat }<f16,B>>(&references[r_base + k * 256u + ${ j * 128 + h * 8 }u], 16u);
+//% endfor
+//% for i in range(4 * n)
+                let a${ h }_${ i } = coopLoadT<${ mat }<f16,A>>(&queries[((q0 / 16u + ${ i // n }u) * BLOCKS + k) * 256u + ${ (i % n) * 128 + h * 8 }u], 16u);
+//% for j in range(n)
+                c${ i }_${ j } = coopMultiplyAdd(a${ h }_${ i }, b${ h }_${ j }, c${ i }_${ j });
+//% endfor
+//% endfor
 //% endfor
             }
 //% endif
-//% for i in range(4)
-            coopStoreT(c${ i }, &sums[own + ${ 256 * i }u], 16u);
+//% for i in range(4 * n)
+//% for j in range(n)
+            coopStoreT(c${ i }_${ j }, &sums[own + ${ 256 * (i // n) + (i % n) * 128 + j * 8 }u], 16u);
+//% endfor
 //% endfor
             subgroupBarrier();
             // Few tiles hold a pair that passes, and few of those more than one: quarters keep the search for it short.

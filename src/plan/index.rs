@@ -7,8 +7,13 @@ use super::{EngineLimits, MemoryTable, READ_BYTES_PER_SECOND};
 use crate::error::PlanError;
 use crate::units::ByteCount;
 
-/// Rounds of learning: later ones hardly move a centroid.
-pub const ROUNDS: u64 = 10;
+/// Rounds of learning: first on a part of the sample, where most centroids find their place, then on all of it.
+///
+/// On a million cells of a mixture and on word vectors, 5 rounds on every 4th row and 3 on all give the recall of 10 rounds
+/// on all with less than half of the pairs.
+const ROUNDS: [(usize, u64); 2] = [(5, 4), (3, 1)];
+/// Rows per list that a part of the sample has at least.
+const PART_ROWS_PER_LIST_MIN: u64 = 16;
 /// Rows of a block, largest first.
 const BLOCKS: [u64; 8] = [131_072, 65_536, 32_768, 16_384, 8_192, 4_096, 1_024, 256];
 /// Rows sorted at a time, in bytes of records: more is no faster.
@@ -90,6 +95,26 @@ pub fn lists_for(rows: u64) -> u64 {
     (4 * rows.isqrt()).min(rows / ROWS_PER_LIST_MIN).max(1)
 }
 
+/// The rounds of learning: in each, every so many rows of the sample are compared with all centroids.
+#[must_use]
+pub fn rounds(sample_rows: u64, lists: u64) -> Vec<u64> {
+    let most = (sample_rows / lists.max(1) / PART_ROWS_PER_LIST_MIN).max(1);
+    ROUNDS.iter().flat_map(|&(rounds, stride)| std::iter::repeat_n(stride.min(most), rounds)).collect()
+}
+
+/// How many rounds there are at the end in which centroids only settle.
+#[must_use]
+pub fn settling_rounds() -> usize {
+    ROUNDS[1].0
+}
+
+/// Pairs that learning takes.
+#[must_use]
+pub fn training_pairs(sample_rows: u64, lists: u64) -> u64 {
+    let rows: u64 = rounds(sample_rows, lists).iter().map(|stride| sample_rows.div_ceil(*stride)).sum();
+    rows.saturating_mul(lists)
+}
+
 /// Plans an index.
 ///
 /// # Errors
@@ -124,7 +149,7 @@ fn with_block(input: &IndexInput, block_rows: u64) -> IndexPlan {
     let part_rows = (engine.partition_bytes_max / (dim * 4).max(1)).max(1).min(room).min(*lists);
     let sample_rows = sample_rows(n, *lists);
     let scan = sample_rows < n;
-    let pairs = *lists as f64 * (ROUNDS as f64 * sample_rows as f64 + n as f64);
+    let pairs = training_pairs(sample_rows, *lists) as f64 + *lists as f64 * n as f64;
     let bytes_read = (rows.stored_bytes * (1 + u64::from(scan)), n * record_bytes * bucket_rows.div_ceil(sorted_rows));
     let bytes_written = (n * record_bytes, n * (code_bytes + 8) + lists * (dim * 4 + 16));
     let moved = bytes_read.0 + bytes_read.1 + bytes_written.0 + bytes_written.1;
@@ -167,8 +192,8 @@ fn stages(input: &IndexInput, block_rows: u64, sample_rows: u64, sorted_rows: u6
     searching(&mut train);
     train.add("reading and decoding", rows.scratch_bytes);
     let mut assign = MemoryTable::default();
-    let blocks = 2 + u64::from(input.placed);
-    assign.add("rows, one block assigned and one read", blocks * block_rows * row_bytes);
+    let blocks = 3 + u64::from(input.placed);
+    assign.add("rows, one block read, one assigned, one put aside", blocks * block_rows * row_bytes);
     assign.add("rows of a block by bucket", block_rows * record_bytes(*dim));
     assign.add("centroids", 2 * centroids + lists * 16);
     searching(&mut assign);

@@ -2,8 +2,8 @@
 
 use super::space::ListSpace;
 
-/// No list has more than this many times the rows that a list was to have; then none has 4 times the mean.
-const LARGEST: u64 = 3;
+/// No list has more than this many times the mean.
+const LARGEST: u64 = 4;
 
 /// A list of the index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,14 +16,9 @@ pub struct List {
 
 /// The lists of an index whose learned centroids are nearest to so many rows each. One that has too many rows becomes
 /// several with the same centroid; one that has none is left out.
-///
-/// With n rows and L centroids, lists have at most c = 3n/L rows, and there are at most n/c + L of them, so that
-/// c ≤ 4 times their mean: c · (n/c + L) ≤ n + 3n.
 #[must_use]
 pub fn cut(counts: &[u64]) -> Vec<List> {
-    let rows: u64 = counts.iter().sum();
-    let most = (u128::from(rows) * u128::from(LARGEST) / (counts.len().max(1) as u128)).max(1);
-    let most = u64::try_from(most).unwrap_or(u64::MAX);
+    let most = most(counts);
     let mut lists = Vec::with_capacity(counts.len());
     for (centroid, &count) in counts.iter().enumerate() {
         let parts = count.div_ceil(most);
@@ -33,6 +28,23 @@ pub fn cut(counts: &[u64]) -> Vec<List> {
         }
     }
     lists
+}
+
+/// Most rows that a list may have so that none has more than 4 times the mean of all, cut lists included.
+fn most(counts: &[u64]) -> u64 {
+    let rows: u64 = counts.iter().sum();
+    let with = |most: u64| counts.iter().map(|count| count.div_ceil(most)).sum::<u64>().max(1);
+    let allowed = |lists: u64| (rows.saturating_mul(LARGEST) / lists).max(1);
+    // Fewer rows per list are more lists, so this goes down. It ends above 3n/L for n rows and L centroids: with at most c
+    // rows each, there are at most n/c + L lists, and c · (n/c + L) ≤ 4n from c = 3n/L on.
+    let mut most = allowed(with(u64::MAX));
+    loop {
+        let next = allowed(with(most));
+        if next >= most {
+            return most;
+        }
+        most = next;
+    }
 }
 
 /// Where each list begins, and at the end where the last one ends.

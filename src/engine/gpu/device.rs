@@ -68,6 +68,8 @@ pub(super) struct Device {
     pub gpu: wgpu::Device,
     pub queue: wgpu::Queue,
     pub adapter: Adapter,
+    /// Whether buffers of shaders can be written by the host.
+    pub is_mappable: bool,
     lost: Arc<AtomicBool>,
     /// The first error that nobody asked about, which would be the end of the process otherwise.
     unasked: Arc<Mutex<Option<String>>>,
@@ -178,6 +180,11 @@ impl Adapter {
         required_features: wgpu::Features,
         experimental_features: wgpu::ExperimentalFeatures,
     ) -> Result<Device, EngineError> {
+        // Where host and device share their memory, rows are written where they will be read.
+        let is_shared = matches!(self.kind, AdapterKind::Integrated | AdapterKind::Software);
+        let mappable = wgpu::Features::MAPPABLE_PRIMARY_BUFFERS & self.handle.features();
+        let is_mappable = is_shared && !mappable.is_empty();
+        let required_features = if is_mappable { required_features | mappable } else { required_features };
         let failed = |why: String| EngineError::Gpu { adapter: self.name.clone(), what: "opening it", why };
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("atlasknn"),
@@ -200,6 +207,7 @@ impl Adapter {
             gpu: device,
             queue,
             adapter: self.clone(),
+            is_mappable,
             lost,
             unasked,
             #[cfg(test)]
@@ -207,31 +215,27 @@ impl Adapter {
         })
     }
 
+    /// Whether it multiplies matrices of this side, f16 into f32, with subgroups as the tile takes them for granted.
+    fn has_matrices(&self, side: u32) -> bool {
+        let fits = |of: &wgpu::CooperativeMatrixProperties| {
+            (of.m_size, of.n_size, of.k_size) == (side, side, side)
+                && of.ab_type == wgpu::CooperativeScalarType::F16
+                && of.cr_type == wgpu::CooperativeScalarType::F32
+        };
+        self.subgroup_invocations == (SUBGROUP, SUBGROUP)
+            && self.handle.cooperative_matrix_properties().iter().any(fits)
+    }
+
     /// Whether it has what a variant needs.
     pub(super) fn runs(&self, variant: &Variant) -> bool {
-        let size = wgpu::CooperativeMatrixProperties::is_wanted;
         self.handle.features().contains(variant.features())
             && variant.workgroup_bytes() <= self.workgroup_bytes
-            && (!variant.is_cooperative() || self.subgroup_invocations == (SUBGROUP, SUBGROUP))
-            && (!variant.is_cooperative() || self.handle.cooperative_matrix_properties().iter().any(size))
+            && variant.matrix.is_none_or(|side| self.has_matrices(side))
     }
 }
 
 /// Invocations of a subgroup, which `tile_half.wgsl` takes for granted.
 const SUBGROUP: u32 = 32;
-
-/// What is asked of a cooperative matrix.
-trait Wanted {
-    fn is_wanted(&self) -> bool;
-}
-
-impl Wanted for wgpu::CooperativeMatrixProperties {
-    fn is_wanted(&self) -> bool {
-        (self.m_size, self.n_size, self.k_size) == (16, 16, 16)
-            && self.ab_type == wgpu::CooperativeScalarType::F16
-            && self.cr_type == wgpu::CooperativeScalarType::F32
-    }
-}
 
 impl Device {
     /// Whether the driver has given it up.
@@ -241,6 +245,8 @@ impl Device {
 
     /// An error of this adapter.
     pub fn error(&self, what: &'static str, why: impl std::fmt::Display) -> EngineError {
+        // A loss is told when the device is done with what it had, and what fails because of it may come first.
+        let _ = self.gpu.poll(wgpu::PollType::wait_indefinitely());
         if self.is_lost() {
             return EngineError::DeviceLost { adapter: self.adapter.name.clone() };
         }

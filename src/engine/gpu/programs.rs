@@ -120,34 +120,45 @@ pub(super) fn sources(
         ("root", (metric == Metric::Euclidean).into()),
         ("directional", is_directional(metric).into()),
     ];
-    let gather =
-        |half: bool| vec![("tile", variant.queries().into()), ("threads", ROW_THREADS.into()), ("half", half.into())];
     let mut all = vec![
         ("pack.wgsl", "packing queries", pack(true)),
         ("pack.wgsl", "packing references", pack(false)),
         ("tile.wgsl", "distance tile", tile),
         ("merge.wgsl", "merge", merge),
-        ("gather.wgsl", "gathering queries", gather(false)),
+        ("gather.wgsl", "gathering queries", gather(variant, false)),
     ];
     if has_half(metric, variant) {
-        let (blocks, extra) = Variant::fragments(dim);
-        let pack = |queries: bool, tile: usize| -> Words {
-            vec![
-                ("queries", queries.into()),
-                ("tile", tile.into()),
-                ("head", (if queries { 0 } else { 2 }).into()),
-                ("extra", extra.into()),
-                ("threads", ROW_THREADS.into()),
-            ]
-        };
-        all.push(("pack_half.wgsl", "packing queries in f16", pack(true, variant.queries())));
-        all.push(("pack_half.wgsl", "packing references in f16", pack(false, variant.references())));
-        all.push(("columns.wgsl", "columns", vec![("extra", extra.into()), ("threads", ROW_THREADS.into())]));
-        let tile = vec![("blocks", blocks.into()), ("hold", (blocks <= BLOCKS_HELD_MAX).into())];
-        all.push(("tile_half.wgsl", "distance tile in f16", tile));
-        all.push(("gather.wgsl", "gathering queries in f16", gather(true)));
+        all.extend(half_sources(dim, variant));
     }
     all
+}
+
+/// The same of the shaders in f16.
+fn half_sources(dim: usize, variant: &Variant) -> [(&'static str, &'static str, Words); 5] {
+    let (blocks, extra) = Variant::fragments(dim);
+    let pack = |queries: bool, tile: usize| -> Words {
+        vec![
+            ("queries", queries.into()),
+            ("tile", tile.into()),
+            ("head", (if queries { 0 } else { 2 }).into()),
+            ("extra", extra.into()),
+            ("threads", ROW_THREADS.into()),
+        ]
+    };
+    let columns = vec![("extra", extra.into()), ("threads", ROW_THREADS.into())];
+    let tile =
+        vec![("blocks", blocks.into()), ("hold", (blocks <= BLOCKS_HELD_MAX).into()), ("side", variant.matrix.into())];
+    [
+        ("pack_half.wgsl", "packing queries in f16", pack(true, variant.queries())),
+        ("pack_half.wgsl", "packing references in f16", pack(false, variant.references())),
+        ("columns.wgsl", "columns", columns),
+        ("tile_half.wgsl", "distance tile in f16", tile),
+        ("gather.wgsl", "gathering queries in f16", gather(variant, true)),
+    ]
+}
+
+fn gather(variant: &Variant, half: bool) -> Words {
+    vec![("tile", variant.queries().into()), ("threads", ROW_THREADS.into()), ("half", half.into())]
 }
 
 /// How the shader of a label uses its buffers.

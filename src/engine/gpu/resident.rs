@@ -33,38 +33,92 @@ pub(super) fn buffer(device: &Device, what: &'static str, bytes: usize) -> Resul
     })
 }
 
+/// A storage buffer that is mapped to be written: only where the device shares the host's memory.
+fn mapped(device: &Device, what: &'static str, bytes: usize) -> Result<wgpu::Buffer, EngineError> {
+    let size = (bytes.max(16) as u64).next_multiple_of(16);
+    let usage = wgpu::BufferUsages::STORAGE
+        | wgpu::BufferUsages::COPY_SRC
+        | wgpu::BufferUsages::COPY_DST
+        | wgpu::BufferUsages::MAP_WRITE;
+    device.checked(what, |gpu| {
+        gpu.create_buffer(&wgpu::BufferDescriptor { label: Some(what), size, usage, mapped_at_creation: true })
+    })
+}
+
 impl Stored {
     /// Bytes of a row and its mark.
     pub fn bytes_per_row(dim: usize) -> usize {
         16 * width(dim) + size_of::<Mark>()
     }
 
-    /// Uploads all rows, prepared on the pool a few at a time.
+    /// Uploads all rows, prepared on the pool.
     pub fn upload(
         device: &Device,
         pool: &rayon::ThreadPool,
         what: &'static str,
         rows: Rows<'_>,
     ) -> Result<Self, EngineError> {
-        let (n, row_values) = (rows.block.rows(), 4 * width(rows.block.dim()));
-        let stored = Self {
-            rows: buffer(device, what, n * row_values * size_of::<f32>())?,
-            marks: buffer(device, what, n * size_of::<Mark>())?,
-            n,
-        };
-        let step = (UPLOAD_BYTES / (row_values * size_of::<f32>())).max(1);
-        let mut values = vec![0.0; step.min(n) * row_values];
-        let mut marks = vec![Mark::default(); step.min(n)];
-        for first in (0..n).step_by(step) {
-            let part = first..(first + step).min(n);
-            let (values, marks) = (&mut values[..part.len() * row_values], &mut marks[..part.len()]);
-            pool.install(|| rows.fill(part.clone(), values, marks));
-            let at = |bytes: usize| (first * bytes) as u64;
-            let queue = &device.queue;
-            queue.write_buffer(&stored.rows, at(row_values * size_of::<f32>()), bytemuck::cast_slice(values));
-            queue.write_buffer(&stored.marks, at(size_of::<Mark>()), bytemuck::cast_slice(marks));
+        if device.is_mappable {
+            Self::in_place(device, pool, what, rows)
+        } else {
+            Self::staged(device, pool, what, rows)
         }
+    }
+
+    /// Writes the rows into the device's own buffers.
+    fn in_place(
+        device: &Device,
+        pool: &rayon::ThreadPool,
+        what: &'static str,
+        rows: Rows<'_>,
+    ) -> Result<Self, EngineError> {
+        let (n, row_bytes) = (rows.block.rows(), 16 * width(rows.block.dim()));
+        let stored =
+            Self { rows: mapped(device, what, n * row_bytes)?, marks: mapped(device, what, n * size_of::<Mark>())?, n };
+        let view = |of: &wgpu::Buffer| of.get_mapped_range_mut(..).map_err(|why| device.error("writing rows", why));
+        let (mut to_rows, mut to_marks) = (view(&stored.rows)?, view(&stored.marks)?);
+        in_parts(pool, rows, |first, values, marks| {
+            let put = |to: &mut wgpu::BufferViewMut, at: usize, bytes: &[u8]| {
+                to.slice(at..at + bytes.len()).copy_from_slice(bytes);
+            };
+            put(&mut to_rows, first * row_bytes, bytemuck::cast_slice(values));
+            put(&mut to_marks, first * size_of::<Mark>(), bytemuck::cast_slice(marks));
+        });
+        drop((to_rows, to_marks));
+        stored.rows.unmap();
+        stored.marks.unmap();
         Ok(stored)
+    }
+
+    /// Sends the rows, which is what a device with memory of its own asks for.
+    fn staged(
+        device: &Device,
+        pool: &rayon::ThreadPool,
+        what: &'static str,
+        rows: Rows<'_>,
+    ) -> Result<Self, EngineError> {
+        let (n, row_bytes) = (rows.block.rows(), 16 * width(rows.block.dim()));
+        let stored =
+            Self { rows: buffer(device, what, n * row_bytes)?, marks: buffer(device, what, n * size_of::<Mark>())?, n };
+        in_parts(pool, rows, |first, values, marks| {
+            let put = |to: &wgpu::Buffer, at: usize, bytes: &[u8]| device.queue.write_buffer(to, at as u64, bytes);
+            put(&stored.rows, first * row_bytes, bytemuck::cast_slice(values));
+            put(&stored.marks, first * size_of::<Mark>(), bytemuck::cast_slice(marks));
+        });
+        Ok(stored)
+    }
+}
+
+/// Prepares all rows on the pool, a few at a time, and hands them on with the number of the first.
+fn in_parts(pool: &rayon::ThreadPool, rows: Rows<'_>, mut send: impl FnMut(usize, &[f32], &[Mark])) {
+    let (n, row_values) = (rows.block.rows(), 4 * width(rows.block.dim()));
+    let step = (UPLOAD_BYTES / (row_values * size_of::<f32>())).max(1);
+    let (mut values, mut marks) = (vec![0.0; step.min(n) * row_values], vec![Mark::default(); step.min(n)]);
+    for first in (0..n).step_by(step) {
+        let part = first..(first + step).min(n);
+        let (values, marks) = (&mut values[..part.len() * row_values], &mut marks[..part.len()]);
+        pool.install(|| rows.fill(part, values, marks));
+        send(first, values, marks);
     }
 }
 

@@ -5,7 +5,8 @@ use std::sync::{Mutex, PoisonError};
 use naga::valid::{Capabilities, ValidationFlags, Validator};
 
 use super::*;
-use crate::engine::conformance::{Subject, block, claims, cut, k, whole};
+use crate::engine::conformance::{Subject, block, claims, clustered, cut, k, whole};
+use crate::engine::several::Several;
 
 fn pool() -> Arc<rayon::ThreadPool> {
     Arc::new(rayon::ThreadPoolBuilder::new().num_threads(2).build().expect("a pool"))
@@ -40,6 +41,20 @@ fn subject() -> Subject<'static> {
 }
 
 claims!(subject());
+
+#[test]
+fn two_devices_share_the_queries_and_find_the_bytes_of_one() {
+    let (queries, references) = (block(0, 12, clustered(1, 301, 12, 5)), block(0, 12, clustered(2, 900, 12, 5)));
+    let find = |mut engine: Box<dyn Engine>| {
+        engine.begin(&queries, k(9), &Exclude::OwnRow).expect("begin");
+        for part in cut(&references, 400) {
+            engine.visit(&part, &[whole(&part)]).expect("visit");
+        }
+        engine.finish().expect("finish")
+    };
+    let one = || Box::new(engine(Metric::Euclidean)) as Box<dyn Engine>;
+    assert_eq!(find(Box::new(Several::new(vec![one(), one()], pool()))), find(one()));
+}
 
 /// Claims again with everything cut small: few seeds, so that most rows meet the filter; little room, so that survivors
 /// overflow; several chunks of queries and many submissions.

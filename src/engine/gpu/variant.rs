@@ -14,31 +14,39 @@ pub struct Variant {
     pub(super) per_invocation: (usize, usize),
     /// Most dimensions of a slab.
     pub(super) slab_max: usize,
-    cooperative: bool,
+    /// The side of its cooperative matrices, where it has any.
+    pub(super) matrix: Option<u32>,
 }
 
 /// All variants, the most portable first.
-pub const VARIANTS: [Variant; 3] = [
+pub const VARIANTS: [Variant; 4] = [
     Variant {
         name: "portable",
         about: "f32, 64 × 128 pairs to a workgroup, 12 KiB; needs nothing optional",
         per_invocation: (4, 8),
         slab_max: 16,
-        cooperative: false,
+        matrix: None,
     },
     Variant {
         name: "wide",
         about: "f32, 128 × 128 pairs to a workgroup, 16 KiB",
         per_invocation: (8, 8),
         slab_max: 16,
-        cooperative: false,
+        matrix: None,
     },
     Variant {
         name: "cooperative",
         about: "f16 products on cooperative matrices as a filter with a proven bound; everything that is kept is f32",
         per_invocation: (8, 8),
         slab_max: 16,
-        cooperative: true,
+        matrix: Some(16),
+    },
+    Variant {
+        name: "cooperative8",
+        about: "the same on matrices of 8 × 8, as Apple has them",
+        per_invocation: (8, 8),
+        slab_max: 16,
+        matrix: Some(8),
     },
 ];
 
@@ -72,11 +80,11 @@ impl Variant {
     }
 
     pub(super) fn is_cooperative(&self) -> bool {
-        self.cooperative
+        self.matrix.is_some()
     }
 
     pub(super) fn features(&self) -> wgpu::Features {
-        if self.cooperative {
+        if self.is_cooperative() {
             wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX
                 | wgpu::Features::SHADER_F16
                 | wgpu::Features::SUBGROUP
@@ -90,7 +98,7 @@ impl Variant {
     pub(super) fn workgroup_bytes(&self) -> u64 {
         let (queries, references) = self.per_invocation;
         let values = 16 * (queries + references) * self.slab_max;
-        if self.cooperative { 32 << 10 } else { 4 * values as u64 }
+        if self.is_cooperative() { 32 << 10 } else { 4 * values as u64 }
     }
 
     /// Queries of a tile.

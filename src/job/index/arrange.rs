@@ -73,13 +73,13 @@ pub fn arrange(
         largest_error: 0.0,
     };
     run.observer.begin(Stage::Sort, Step { rows: layout.rows, ..Step::default() }, Step::default());
-    let commit = |shard: u64, rows: Shard| -> Result<(), Error> {
+    let commit = |shard: u64, Shard { ids, rows }: Shard| -> Result<(), Error> {
         run.clock.time(Part::Write, || {
-            run.pool.install(|| work.measure(shard, &rows))?;
-            let n = rows.ids.len() as u64;
+            let n = ids.len() as u64;
+            run.pool.install(|| work.measure(shard, &rows));
+            let codes = run.pool.install(|| work.encode(&ids, rows))?;
             if !done.contains_key(&shard) {
-                let codes = run.pool.install(|| work.encode(&rows))?;
-                let files = run.pool.install(|| writer.write_shard(shard, codes, &rows.ids))?;
+                let files = run.pool.install(|| writer.write_shard(shard, codes, &ids))?;
                 let files = files.into_iter().map(Into::into).collect();
                 let engines = state.engines.clone();
                 output.mark(STAGE, &Marker { unit: shard, files, engines, ..Marker::empty() })?;
@@ -113,7 +113,7 @@ struct Work<'a> {
 
 impl Work<'_> {
     /// Takes the rows of a shard into the radii of their lists.
-    fn measure(&mut self, shard: u64, rows: &Shard) -> Result<(), Error> {
+    fn measure(&mut self, shard: u64, rows: &[f32]) {
         let of = self.layout.shard(shard);
         let first = self.offsets.partition_point(|at| *at <= of.start) - 1;
         let last = self.offsets.partition_point(|at| *at < of.end);
@@ -122,11 +122,10 @@ impl Work<'_> {
             place(self.offsets[list])..place(self.offsets[list + 1])
         };
         let measured: Vec<f64> =
-            (first..last).into_par_iter().map(|list| self.radius(list, &rows.rows, inside(list))).collect();
+            (first..last).into_par_iter().map(|list| self.radius(list, rows, inside(list))).collect();
         for (radius, measured) in self.radii[first..last].iter_mut().zip(measured) {
             *radius = radius.max(measured);
         }
-        Ok(())
     }
 
     /// The largest distance between a list's centroid and some of its rows.
@@ -144,29 +143,29 @@ impl Work<'_> {
         largest
     }
 
-    /// The codes of a shard's rows.
-    fn encode(&mut self, shard: &Shard) -> Result<Values, Error> {
+    /// The codes of rows. Notes how far from them they are.
+    fn encode(&mut self, ids: &[u64], rows: Vec<f32>) -> Result<Values, Error> {
+        if *self.codec == Codec::F32 {
+            return Ok(Values::F32(rows));
+        }
         let dim = self.dim;
-        let codes = self.codec.encode(shard.rows.clone(), dim).map_err(|at| {
-            let (row, value) = (shard.ids[at / dim], shard.rows[at]);
+        let codes = self.codec.encode(&rows, dim).map_err(|at| {
+            let (row, value) = (ids[at / dim], rows[at]);
             JobError::Unfit(format!(
                 "row {row} holds {value}, which float16 can't; use --encoding sq8, or scale the data down"
             ))
         })?;
-        if *self.codec != Codec::F32 {
-            let errors = (0..shard.ids.len()).into_par_iter().map(|row| self.error(&codes, shard, row));
-            self.largest_error = self.largest_error.max(errors.reduce(|| 0.0, f64::max));
-        }
+        let error = |(at, row): (usize, &[f32])| self.error(row, &self.codec.decode(&codes, at..at + 1, dim));
+        let largest = rows.par_chunks_exact(dim).enumerate().map(error).reduce(|| 0.0, f64::max);
+        self.largest_error = self.largest_error.max(largest);
         Ok(codes)
     }
 
-    /// How far a row is from what its codes say, in the space that lists are made in.
-    fn error(&self, codes: &Values, shard: &Shard, row: usize) -> f64 {
-        let dim = self.dim;
-        let decoded = self.codec.decode(codes, row..row + 1, dim);
-        let (mut truth, mut placed) = (vec![0.0; dim], vec![0.0; dim]);
-        self.space.place(&shard.rows[row * dim..(row + 1) * dim], &mut truth);
-        self.space.place(&decoded, &mut placed);
+    /// How far apart two rows are in the space that lists are made in.
+    fn error(&self, row: &[f32], decoded: &[f32]) -> f64 {
+        let (mut truth, mut placed) = (vec![0.0; self.dim], vec![0.0; self.dim]);
+        self.space.place(row, &mut truth);
+        self.space.place(decoded, &mut placed);
         truth.iter().zip(&placed).map(|(a, b)| (a - b).powi(2)).sum::<f64>().sqrt()
     }
 }
@@ -259,10 +258,7 @@ impl<'a> Sorter<'a> {
                 Ok(())
             })
         })?;
-        // Stable: within a list, records stay in the order of ids.
-        let mut order: Vec<usize> = (0..held.len() / record).collect();
-        order.sort_by_key(|at| held[at * record + 2]);
-        for at in order {
+        for at in by_list(&held, record, lists) {
             if !self.push(&held[at * record..(at + 1) * record], send) {
                 return Ok(false);
             }
@@ -288,4 +284,22 @@ impl<'a> Sorter<'a> {
         self.shard += 1;
         send(self.shard - 1, shard)
     }
+}
+
+/// Records by list, and within a list in the order in which they are: the places of records of these lists (a counting sort).
+fn by_list(records: &[u32], record: usize, lists: &Range<u64>) -> Vec<usize> {
+    let list = |at: usize| usize::try_from(u64::from(records[at * record + 2]) - lists.start).unwrap_or(usize::MAX);
+    let n = records.len() / record;
+    let mut next = vec![0; usize::try_from(lists.end - lists.start).unwrap_or(usize::MAX) + 1];
+    (0..n).for_each(|at| next[list(at) + 1] += 1);
+    for i in 1..next.len() {
+        next[i] += next[i - 1];
+    }
+    let mut places = vec![0; n];
+    for at in 0..n {
+        let place = &mut next[list(at)];
+        places[*place] = at;
+        *place += 1;
+    }
+    places
 }

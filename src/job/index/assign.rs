@@ -1,6 +1,6 @@
 //! Each row's list, in one pass over the reference: rows are put aside in buckets, each of the rows of some lists.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Planned;
 use super::nearest::Nearest;
@@ -17,10 +17,12 @@ use crate::route::space::ListSpace;
 use crate::schedule::Part;
 use crate::schedule::progress::{Stage, Step};
 use crate::schedule::stream::stream;
+use crate::schedule::units::write_behind;
 use crate::store::Source;
 use crate::store::spill::Spill;
 
-/// Puts aside every row that is not yet. Returns the state of all being done, and the buckets.
+/// Puts aside every row that is not yet. Returns the state of all being done, and the buckets. What was put aside since
+/// the last checkpoint is not saved: a run that ends early loses no more than the time between two.
 ///
 /// # Errors
 /// Any of reading, searching or writing; [`JobError::Interrupted`], with what is done saved.
@@ -39,39 +41,73 @@ pub fn assign(
     if state.rows_done < rows {
         state.engines = both(&state.engines, std::slice::from_ref(&planned.opened.record));
     }
-    let every = std::time::Duration::from_secs(planned.request.run.checkpoint_seconds);
     let mut nearest = Nearest::new(&mut planned.opened, run)?;
     nearest.among(&trained.centroids, dim, plan.part_rows)?;
-    let mut scatter = Scatter::new(&state.bounds, trained.counts.len(), dim);
-    let mut saved_at = Instant::now();
-    let save = |state: &mut State, spill: &mut Spill| -> Result<(), Error> {
-        spill.sync()?;
-        state.save(output, spill.extents())
+    let rows_done = state.rows_done;
+    let mut aside = Aside {
+        scatter: Scatter::new(&state.bounds, trained.counts.len(), dim),
+        state: &mut state,
+        spill: &mut spill,
+        output,
+        every: Duration::from_secs(planned.request.run.checkpoint_seconds),
+        saved_at: Instant::now(),
     };
-    stream(&*source, state.rows_done..rows, plan.block_rows, &run.pool, &run.clock, |block| {
-        let lists = match placed(space, &block, &*source, run)? {
-            Some(placed) => nearest.of(&placed)?.lists,
-            None => nearest.of(&block)?.lists,
-        };
-        lists.iter().for_each(|&list| state.counts[index(list)] += 1);
-        widen(&mut state.limits, block.values());
-        run.clock.time(Part::Write, || scatter.append(&block, &lists, &mut spill))?;
-        state.rows_done += block.rows() as u64;
-        run.observer.advance(
-            Stage::Assign,
-            Step { rows: block.rows() as u64, pairs: nearest.pairs(block.rows()), bytes: 0 },
-        );
-        let stop = run.stop.asked() && state.rows_done < rows;
-        if stop || saved_at.elapsed() >= every {
-            save(&mut state, &mut spill)?;
-            saved_at = Instant::now();
+    let commit = |_, (block, lists): (RowBlock, Vec<u32>)| {
+        run.clock.time(Part::Write, || aside.put(&block, &lists))?;
+        let pairs = block.rows() as u64 * trained.counts.len() as u64;
+        run.observer.advance(Stage::Assign, Step { rows: block.rows() as u64, pairs, bytes: 0 });
+        Ok(())
+    };
+    let done = write_behind(commit, |send| {
+        stream(&*source, rows_done..rows, plan.block_rows, &run.pool, &run.clock, |block| {
+            let lists = match placed(space, &block, &*source, run)? {
+                Some(placed) => nearest.of(&placed)?.lists,
+                None => nearest.of(&block)?.lists,
+            };
+            // Nobody takes it where writing has failed, which is the error that will be told.
+            if !send(0, (block, lists)) || run.stop.asked() {
+                return Err(JobError::Interrupted.into());
+            }
+            Ok(())
+        })
+    });
+    match done {
+        Err(Error::Job(JobError::Interrupted)) if aside.state.rows_done == rows => {}
+        Err(Error::Job(JobError::Interrupted)) => {
+            aside.save()?;
+            return Err(JobError::Interrupted.into());
         }
-        if stop { Err(JobError::Interrupted.into()) } else { Ok(()) }
-    })?;
-    save(&mut state, &mut spill)?;
+        done => done?,
+    }
     run.observer.end(Stage::Assign);
     source.release();
     Ok((state, spill))
+}
+
+/// Where rows go, and when that is saved.
+struct Aside<'a> {
+    scatter: Scatter,
+    state: &'a mut State,
+    spill: &'a mut Spill,
+    output: &'a Output,
+    every: Duration,
+    saved_at: Instant,
+}
+
+impl Aside<'_> {
+    fn put(&mut self, block: &RowBlock, lists: &[u32]) -> Result<(), Error> {
+        lists.iter().for_each(|&list| self.state.counts[index(list)] += 1);
+        widen(&mut self.state.limits, block.values());
+        self.scatter.append(block, lists, self.spill)?;
+        self.state.rows_done += block.rows() as u64;
+        if self.saved_at.elapsed() >= self.every { self.save() } else { Ok(()) }
+    }
+
+    fn save(&mut self) -> Result<(), Error> {
+        self.state.save(self.output, self.spill)?;
+        self.saved_at = Instant::now();
+        Ok(())
+    }
 }
 
 /// Where an earlier run stopped, or the beginning.
@@ -93,8 +129,8 @@ fn begin(
     let bounds = bounds(&trained.counts, planned.plan.buckets);
     let mut state = State::new(bounds, lists, planned.limits_needed());
     let begun = Spill::open(&folder, state.extents(), &run.io)?;
-    let spill = begun.ok_or_else(|| StoreError::Missing { path: folder })?;
-    state.save(output, spill.extents())?;
+    let mut spill = begun.ok_or_else(|| StoreError::Missing { path: folder })?;
+    state.save(output, &mut spill)?;
     Ok((state, spill))
 }
 

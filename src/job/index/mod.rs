@@ -21,7 +21,7 @@ use super::run::Run;
 use super::{report, warnings};
 use crate::error::{Error, JobError, PlanError};
 use crate::metric::Metric;
-use crate::plan::index::{IndexInput, IndexPlan, lists_for, plan};
+use crate::plan::index::{IndexInput, IndexPlan, lists_for, plan, training_pairs};
 use crate::plan::sample::sample_rows;
 use crate::route::space::ListSpace;
 use crate::schedule::progress::{Observer, Silent, Stop};
@@ -75,14 +75,18 @@ fn build(planned: &mut Planned<'_>, output: &mut Output, run: &Run<'_>) -> Resul
         None => {
             let trained = train(planned, run)?;
             state::save_trained(output, &trained)?;
-            pairs += lists * planned.plan.sample_rows * crate::plan::index::ROUNDS;
+            pairs += training_pairs(planned.plan.sample_rows, lists);
             trained
         }
     };
     let before = State::load(output)?.map_or(0, |state| state.rows_done);
-    let (state, spill) = assign(planned, &trained, output, run)?;
+    let (mut state, mut spill) = assign(planned, &trained, output, run)?;
     pairs += lists * (rows - before.min(rows));
-    let arranged = arrange(planned, &trained, &state, &spill, output, run)?;
+    let arranged = arrange(planned, &trained, &state, &spill, output, run);
+    if matches!(arranged, Err(Error::Job(JobError::Interrupted))) {
+        state.save(output, &mut spill)?;
+    }
+    let arranged = arranged?;
     planned.finish(arranged, &state, output)?;
     Ok(pairs)
 }

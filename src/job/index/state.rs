@@ -7,7 +7,7 @@ use super::train::Trained;
 use crate::error::Error;
 use crate::job::manifest::{EngineRecord, FORMAT};
 use crate::job::output::Output;
-use crate::store::spill::Extent;
+use crate::store::spill::{Extent, Spill};
 
 /// The learned centroids.
 const TRAINED: &str = ".atlasknn/trained";
@@ -53,12 +53,13 @@ impl State {
         self.buckets.iter().map(|&(bytes, crc32c)| Extent { bytes, crc32c }).collect()
     }
 
-    /// Saves it with what the buckets hold now.
+    /// Puts what the buckets hold on the disk and saves the state of that.
     ///
     /// # Errors
     /// Any I/O error.
-    pub fn save(&mut self, output: &Output, extents: &[Extent]) -> Result<(), Error> {
-        self.buckets = extents.iter().map(|extent| (extent.bytes, extent.crc32c)).collect();
+    pub fn save(&mut self, output: &Output, spill: &mut Spill) -> Result<(), Error> {
+        spill.sync()?;
+        self.buckets = spill.extents().iter().map(|extent| (extent.bytes, extent.crc32c)).collect();
         let text = serde_json::to_vec(self).unwrap_or_default();
         let mut bytes = crc32c::crc32c(&text).to_le_bytes().to_vec();
         bytes.extend(text);

@@ -7,15 +7,15 @@ use super::nearest::Nearest;
 use crate::block::{RowBlock, RowIds};
 use crate::error::{Error, JobError, StoreError};
 use crate::job::run::Run;
-use crate::plan::index::ROUNDS;
+use crate::plan::index::{rounds, settling_rounds, training_pairs};
 use crate::plan::sample::{Random, sample};
 use crate::route::kmeans::{Assignment, Sample, first_centroids, means, neighbourly_order, rebalance};
 use crate::route::space::ListSpace;
 use crate::schedule::Part;
 use crate::schedule::progress::{Stage, Step};
 
-/// Rounds at the end in which no centroid is moved, so that all of them settle.
-const SETTLING: u64 = 3;
+/// Keeps the choice of centroids apart from that of the sample.
+const SEED: u64 = 0x6365_6e74_726f_6964;
 /// Rows that a thread puts in place at a time.
 const TASK_ROWS: usize = 1_024;
 
@@ -28,18 +28,20 @@ pub struct Trained {
     pub counts: Vec<u64>,
 }
 
-/// Rows in memory.
-struct Rows {
-    values: Vec<f32>,
+/// Rows in memory, or every so many of them.
+struct Rows<'a> {
+    values: &'a [f32],
     dim: usize,
+    stride: usize,
 }
 
-impl Sample for Rows {
+impl Sample for Rows<'_> {
     fn rows(&self) -> usize {
-        self.values.len() / self.dim
+        (self.values.len() / self.dim).div_ceil(self.stride)
     }
 
     fn row(&self, row: usize) -> &[f32] {
+        let row = row * self.stride;
         &self.values[row * self.dim..(row + 1) * self.dim]
     }
 }
@@ -51,19 +53,23 @@ impl Sample for Rows {
 pub fn train(planned: &mut Planned<'_>, run: &Run<'_>) -> Result<Trained, Error> {
     let dim = planned.dim();
     let lists = usize::try_from(planned.lists).unwrap_or(usize::MAX);
-    let rows = read(planned, run)?;
-    let mut random = Random::new(planned.request.run.seed ^ 0x6b6d_6561_6e73);
-    let mut centroids = first_centroids(&rows, lists, &mut random);
-    let total = (rows.rows() as u64).saturating_mul(planned.lists).saturating_mul(ROUNDS);
-    run.observer.begin(Stage::Train, Step { pairs: total, ..Step::default() }, Step::default());
+    let values = read(planned, run)?;
+    let every = |stride: u64| Rows { values: &values, dim, stride: usize::try_from(stride).unwrap_or(usize::MAX) };
+    let sample_rows = every(1).rows() as u64;
+    let mut random = Random::new(planned.request.run.seed ^ SEED);
+    let mut centroids = first_centroids(&every(1), lists, &mut random);
+    let total = Step { pairs: training_pairs(sample_rows, planned.lists), ..Step::default() };
+    run.observer.begin(Stage::Train, total, Step::default());
     let (block_rows, part_rows) = (planned.plan.block_rows, planned.plan.part_rows);
     let mut nearest = Nearest::new(&mut planned.opened, run)?;
     let mut counts = Vec::new();
-    for round in 0..ROUNDS {
+    let rounds = rounds(sample_rows, planned.lists);
+    for (round, &stride) in rounds.iter().enumerate() {
+        let rows = every(stride);
         nearest.among(&centroids, dim, part_rows)?;
         let assignment = assign(&mut nearest, &rows, block_rows, run)?;
         (centroids, counts) = means(&rows, &assignment.lists, &centroids, dim);
-        if round + SETTLING < ROUNDS {
+        if round + settling_rounds() < rounds.len() {
             rebalance(&rows, &assignment, &counts, &mut centroids, &mut random);
         }
     }
@@ -73,15 +79,16 @@ pub fn train(planned: &mut Planned<'_>, run: &Run<'_>) -> Result<Trained, Error>
     Ok(Trained { centroids, counts: order.iter().map(|&list| counts[list]).collect() })
 }
 
-fn assign(nearest: &mut Nearest<'_>, rows: &Rows, block_rows: u64, run: &Run<'_>) -> Result<Assignment, Error> {
+fn assign(nearest: &mut Nearest<'_>, rows: &Rows<'_>, block_rows: u64, run: &Run<'_>) -> Result<Assignment, Error> {
     let mut all = Assignment::default();
-    let step = usize::try_from(block_rows).unwrap_or(usize::MAX).saturating_mul(rows.dim);
-    for values in rows.values.chunks(step) {
+    let step = usize::try_from(block_rows).unwrap_or(usize::MAX);
+    for first in (0..rows.rows()).step_by(step) {
         if run.stop.asked() {
             return Err(JobError::Interrupted.into());
         }
-        let n = values.len() / rows.dim;
-        let block = RowBlock::new(RowIds::Range(0..n as u64), rows.dim, values.to_vec())?;
+        let n = step.min(rows.rows() - first);
+        let values = (first..first + n).flat_map(|row| rows.row(row)).copied().collect();
+        let block = RowBlock::new(RowIds::Range(0..n as u64), rows.dim, values)?;
         let part = nearest.of(&block)?;
         all.lists.extend(part.lists);
         all.distances.extend(part.distances);
@@ -91,7 +98,7 @@ fn assign(nearest: &mut Nearest<'_>, rows: &Rows, block_rows: u64, run: &Run<'_>
 }
 
 /// The sample, in the space that lists are made in.
-fn read(planned: &Planned<'_>, run: &Run<'_>) -> Result<Rows, Error> {
+fn read(planned: &Planned<'_>, run: &Run<'_>) -> Result<Vec<f32>, Error> {
     let source = &*planned.indexed.source;
     let dim = source.dim();
     let runs = sample(source.rows(), planned.lists, planned.request.run.seed);
@@ -109,7 +116,7 @@ fn read(planned: &Planned<'_>, run: &Run<'_>) -> Result<Rows, Error> {
         });
         StoreError::ConstantRow { array: source.name().to_owned(), row: row.unwrap_or(0) }
     })?;
-    Ok(Rows { values, dim })
+    Ok(values)
 }
 
 /// Puts rows into the space that lists are made in.

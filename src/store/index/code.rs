@@ -89,9 +89,9 @@ impl Codec {
     ///
     /// # Errors
     /// The place of the first value that cannot be kept.
-    pub fn encode(&self, rows: Vec<f32>, dim: usize) -> Result<Values, usize> {
+    pub fn encode(&self, rows: &[f32], dim: usize) -> Result<Values, usize> {
         match self {
-            Self::F32 => Ok(Values::F32(rows)),
+            Self::F32 => Ok(Values::F32(rows.to_vec())),
             Self::F16 => {
                 let codes: Vec<f16> = rows.iter().map(|value| f16::from_f32(*value)).collect();
                 match codes.iter().position(|code| !code.is_finite()) {
@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     fn round_trip(codec: &Codec, rows: &[f32], dim: usize) -> Vec<f32> {
-        let codes = codec.encode(rows.to_vec(), dim).unwrap();
+        let codes = codec.encode(rows, dim).unwrap();
         codec.decode(&codes, 0..rows.len() / dim, dim)
     }
 
@@ -149,6 +149,6 @@ mod tests {
         let rows = [f32::MIN, f32::MAX, 0.0];
         let scale = Scale::between(&[(f32::MIN, f32::MAX)]);
         assert!(round_trip(&Codec::Sq8(scale), &rows, 1).iter().all(|value| value.is_finite()));
-        assert_eq!(Codec::F16.encode(vec![1.0, 65_504.0, 65_520.0], 1), Err(2));
+        assert_eq!(Codec::F16.encode(&[1.0, 65_504.0, 65_520.0], 1), Err(2));
     }
 }
