@@ -92,7 +92,7 @@ impl Refine<'_> {
             clock.time(Part::Search, || pool.install(|| measured.iter_mut().for_each(measure)));
         }
         self.references.release();
-        clock.time(Part::Search, || pool.install(|| measured.into_iter().map(|found| self.nearest(found)).collect()))
+        clock.time(Part::Search, || pool.install(|| measured.iter().map(|found| self.nearest(found)).collect()))
     }
 
     /// Gives what lies in a window its exact distance.
@@ -107,7 +107,7 @@ impl Refine<'_> {
     }
 
     /// The nearest of each row, in order.
-    fn nearest(&self, found: Measured) -> Result<TopK, Error> {
+    fn nearest(&self, found: &Measured) -> Result<TopK, Error> {
         let k = self.k.get();
         let rows = found.ids.len() / found.width;
         let (mut ids, mut distances) = (vec![PADDING; rows * k], vec![f32::INFINITY; rows * k]);
