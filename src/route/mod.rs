@@ -3,6 +3,7 @@
 pub mod all;
 pub mod kmeans;
 pub mod lists;
+pub mod patterns;
 pub mod space;
 
 use std::ops::Range;
