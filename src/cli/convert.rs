@@ -62,7 +62,6 @@ pub fn transfer(args: &TransferArgs) -> Result<TransferRequest, Usage> {
 
 /// What `index` asks for.
 pub fn index(args: &IndexArgs) -> Result<IndexRequest, Usage> {
-    built(unbuilt::index(args))?;
     not_over("REFERENCE", &args.reference, &args.out)?;
     Ok(IndexRequest {
         reference: args.reference.clone(),

@@ -1,8 +1,8 @@
 //! Choices the parser knows and nothing carries out yet: each is refused with one sentence that names it.
 
-use super::args::{IndexArgs, MapArgs, SearchArgs, TransferArgs};
+use super::args::{MapArgs, SearchArgs, TransferArgs};
 use super::flags::{How, Mapping, Scanpy};
-use super::values::{Encoding, Kernel, Method};
+use super::values::{Kernel, Method};
 
 /// Whether a choice was made, and what to say about it.
 type Choice = (bool, String);
@@ -27,12 +27,6 @@ pub fn search(args: &SearchArgs) -> Option<String> {
 pub fn transfer(args: &TransferArgs) -> Option<String> {
     let groups = [mapping(&args.mapping), scanpy(args.scanpy)];
     first(groups.into_iter().flatten())
-}
-
-/// What of an `index` is not built yet.
-pub fn index(args: &IndexArgs) -> Option<String> {
-    let sentence = "--encoding pq is not built yet: use sq8, which takes a quarter of the size of f32";
-    first(std::iter::once(said(args.encoding == Encoding::Pq, sentence)))
 }
 
 fn first(choices: impl Iterator<Item = Choice>) -> Option<String> {

@@ -4,6 +4,7 @@ pub mod all;
 pub mod ivf;
 pub mod kmeans;
 pub mod lists;
+pub mod patterns;
 pub mod space;
 
 use std::ops::Range;

@@ -14,6 +14,8 @@ pub mod stream;
 pub mod units;
 
 #[cfg(test)]
+mod lists_case_tests;
+#[cfg(test)]
 mod lists_tests;
 
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -66,6 +66,7 @@ pub(crate) fn convert<N: Number>(dtype: FloatType, bytes: &[u8], out: &mut [N]) 
     // One pass without branches, which the compiler vectorises; the place is looked for only when there is one.
     let mut finite = true;
     match dtype {
+        FloatType::Code => out.iter_mut().zip(bytes).for_each(|(out, byte)| *out = N::of_f32(f32::from(*byte))),
         FloatType::F16 => {
             for (out, bytes) in out.iter_mut().zip(bytes.as_chunks().0) {
                 *out = N::of_f32(f16::from_ne_bytes(*bytes).to_f32());
@@ -96,6 +97,7 @@ fn first_refused<N: Number>(dtype: FloatType, bytes: &[u8], out: &[N]) -> Refuse
 /// The `at`-th stored float, exactly; NaN when there is none.
 pub(crate) fn stored(dtype: FloatType, bytes: &[u8], at: usize) -> f64 {
     match dtype {
+        FloatType::Code => bytes.get(at).map_or(f64::NAN, |byte| f64::from(*byte)),
         FloatType::F16 => bytes.as_chunks().0.get(at).map_or(f64::NAN, |b| f16::from_ne_bytes(*b).to_f64()),
         FloatType::F32 => bytes.as_chunks().0.get(at).map_or(f64::NAN, |b| f64::from(f32::from_ne_bytes(*b))),
         FloatType::F64 => bytes.as_chunks().0.get(at).map_or(f64::NAN, |b| f64::from_ne_bytes(*b)),

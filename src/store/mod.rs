@@ -38,6 +38,8 @@ use crate::error::StoreError;
 /// How the numbers of a source are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FloatType {
+    /// A byte that stands for a number, or for some: only in an index, which knows what it means.
+    Code,
     /// IEEE half precision.
     F16,
     /// IEEE single precision.
@@ -51,6 +53,7 @@ impl FloatType {
     #[must_use]
     pub fn bytes(self) -> u64 {
         match self {
+            Self::Code => 1,
             Self::F16 => 2,
             Self::F32 => 4,
             Self::F64 => 8,
@@ -61,6 +64,7 @@ impl FloatType {
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
+            Self::Code => "uint8",
             Self::F16 => "float16",
             Self::F32 => "float32",
             Self::F64 => "float64",

@@ -28,6 +28,8 @@ pub const STAGE: &str = "rows";
 pub struct Arranged {
     /// What wrote it.
     pub writer: IndexWriter,
+    /// What its codes mean.
+    pub codec: Codec,
     /// Where each list begins, and at the end where the last one ends.
     pub offsets: Vec<u64>,
     /// The centroid of each.
@@ -58,7 +60,7 @@ pub fn arrange(
 ) -> Result<Arranged, Error> {
     let (layout, dim) = (planned.layout, planned.dim());
     let lists = cut(&state.counts);
-    let codec = planned.codec(state);
+    let codec = planned.codec(trained, state)?;
     let width = Codec::width(planned.request.encoding, dim as u64);
     let writer = IndexWriter::create(&output.folder, layout, planned.request.encoding, width)?;
     let done = output.done(STAGE)?;
@@ -77,7 +79,7 @@ pub fn arrange(
         run.clock.time(Part::Write, || {
             let n = ids.len() as u64;
             run.pool.install(|| work.measure(shard, &rows));
-            let codes = run.pool.install(|| work.encode(&ids, rows))?;
+            let codes = run.pool.install(|| work.encode(shard, &ids, rows))?;
             if !done.contains_key(&shard) {
                 let files = run.pool.install(|| writer.write_shard(shard, codes, &ids))?;
                 let files = files.into_iter().map(Into::into).collect();
@@ -92,7 +94,7 @@ pub fn arrange(
     run.observer.end(Stage::Sort);
     let radii = work.radii.iter().map(|radius| rounded_up(*radius, work.space)).collect();
     let Work { centroids, offsets, largest_error, .. } = work;
-    Ok(Arranged { writer, offsets, centroids, radii, largest_error })
+    Ok(Arranged { writer, codec, offsets, centroids, radii, largest_error })
 }
 
 fn centroid<'t>(trained: &'t Trained, list: &List, dim: usize) -> &'t [f32] {
@@ -136,33 +138,44 @@ impl Work<'_> {
         for row in values[rows.start * dim..rows.end * dim].chunks_exact(dim) {
             let there = self.space.place(row, &mut placed);
             // A row without a direction may be anywhere on the sphere: no query on it is farther from the centroid.
-            let distance =
-                if there { squared_distance(&placed, centroid).sqrt() } else { 1.0 + length(centroid) };
+            let distance = if there { squared_distance(&placed, centroid).sqrt() } else { 1.0 + length(centroid) };
             largest = largest.max(distance);
         }
         largest
     }
 
-    /// The codes of rows. Notes how far from them they are.
-    fn encode(&mut self, ids: &[u64], rows: Vec<f32>) -> Result<Values, Error> {
+    /// The codes of a shard's rows. Notes how far from them they are.
+    fn encode(&mut self, shard: u64, ids: &[u64], mut rows: Vec<f32>) -> Result<Values, Error> {
         if *self.codec == Codec::F32 {
             return Ok(Values::F32(rows));
         }
-        let dim = self.dim;
-        let codes = self.codec.encode(&rows, dim).map_err(|at| {
+        let (dim, first) = (self.dim, self.layout.shard(shard).start);
+        if matches!(self.codec, Codec::Pq(_)) {
+            // Patterns are of rows in the space of the centroids. A row that has no place there was refused before.
+            rows.par_chunks_mut(dim).for_each(|row| self.space.place_all(row, dim).unwrap_or_default());
+        }
+        let centroid = |at: usize| {
+            let list = self.offsets.partition_point(|start| *start <= first + at as u64) - 1;
+            &self.centroids[list * dim..(list + 1) * dim]
+        };
+        let codes = self.codec.encode(&rows, dim, centroid).map_err(|at| {
             let (row, value) = (ids[at / dim], rows[at]);
             JobError::Unfit(format!(
                 "row {row} holds {value}, which float16 can't; use --encoding sq8, or scale the data down"
             ))
         })?;
-        let error = |(at, row): (usize, &[f32])| self.error(row, &self.codec.decode(&codes, at..at + 1, dim));
+        let error = |(at, row): (usize, &[f32])| {
+            let mut decoded = vec![0.0; dim];
+            self.codec.decode(&codes, at, centroid(at), &mut decoded);
+            self.apart(row, &decoded)
+        };
         let largest = rows.par_chunks_exact(dim).enumerate().map(error).reduce(|| 0.0, f64::max);
         self.largest_error = self.largest_error.max(largest);
         Ok(codes)
     }
 
     /// How far apart two rows are in the space that lists are made in.
-    fn error(&self, row: &[f32], decoded: &[f32]) -> f64 {
+    fn apart(&self, row: &[f32], decoded: &[f32]) -> f64 {
         let (mut truth, mut placed) = (vec![0.0; self.dim], vec![0.0; self.dim]);
         self.space.place(row, &mut truth);
         self.space.place(decoded, &mut placed);

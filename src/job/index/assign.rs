@@ -111,12 +111,7 @@ impl Aside<'_> {
 }
 
 /// Where an earlier run stopped, or the beginning.
-fn begin(
-    planned: &Planned<'_>,
-    trained: &Trained,
-    output: &Output,
-    run: &Run<'_>,
-) -> Result<(State, Spill), Error> {
+fn begin(planned: &Planned<'_>, trained: &Trained, output: &Output, run: &Run<'_>) -> Result<(State, Spill), Error> {
     let folder = output.folder.root().join(SPILL);
     let lists = trained.counts.len();
     if let Some(state) = State::load(output)? {
@@ -149,12 +144,7 @@ fn bounds(counts: &[u64], buckets: u64) -> Vec<u64> {
 }
 
 /// The block in the space that lists are made in, where that is another one.
-fn placed(
-    space: ListSpace,
-    block: &RowBlock,
-    source: &dyn Source,
-    run: &Run<'_>,
-) -> Result<Option<RowBlock>, Error> {
+fn placed(space: ListSpace, block: &RowBlock, source: &dyn Source, run: &Run<'_>) -> Result<Option<RowBlock>, Error> {
     if space == ListSpace::Rows {
         return Ok(None);
     }

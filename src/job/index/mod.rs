@@ -19,18 +19,18 @@ use super::output::Output;
 use super::request::{DeviceChoice, IndexOutcome, IndexRequest, PlanReport};
 use super::run::Run;
 use super::{report, warnings};
-use crate::error::{Error, JobError, PlanError};
+use crate::error::{Error, JobError, PlanError, StoreError};
 use crate::metric::Metric;
 use crate::plan::index::{IndexInput, IndexPlan, lists_for, plan, training_pairs};
 use crate::plan::sample::sample_rows;
 use crate::route::space::ListSpace;
 use crate::schedule::progress::{Observer, Silent, Stop};
-use crate::store::index::{Codec, Encoding, Index, Layout, Scale};
+use crate::store::index::{Codec, Encoding, Index, Layout, PATTERNS, Patterns, Scale};
 use crate::units::K;
 use arrange::{Arranged, arrange};
 use assign::assign;
 use state::State;
-use train::train;
+use train::{Trained, train};
 
 /// The plan of an index, without building it.
 ///
@@ -70,7 +70,7 @@ fn build(planned: &mut Planned<'_>, output: &mut Output, run: &Run<'_>) -> Resul
     let (rows, lists, dim) = (planned.layout.rows, planned.lists, planned.dim());
     let mut pairs = 0;
     let known = usize::try_from(lists).unwrap_or(usize::MAX);
-    let trained = match state::load_trained(output, known, dim)? {
+    let trained = match state::load_trained(output, known, dim, planned.pattern_values())? {
         Some(trained) => trained,
         None => {
             let trained = train(planned, run)?;
@@ -161,13 +161,29 @@ impl<'a> Planned<'a> {
     }
 
     /// The encoding with what is known once all rows were seen.
-    #[must_use]
-    pub fn codec(&self, state: &State) -> Codec {
-        match self.request.encoding {
+    ///
+    /// # Errors
+    /// Patterns that are missing.
+    pub fn codec(&self, trained: &Trained, state: &State) -> Result<Codec, Error> {
+        Ok(match self.request.encoding {
+            Encoding::F32 => Codec::F32,
             Encoding::F16 => Codec::F16,
             Encoding::Sq8 => Codec::Sq8(Scale::between(&state.limits)),
-            Encoding::F32 | Encoding::Pq => Codec::F32,
-        }
+            Encoding::Pq => {
+                let patterns = Patterns::from_rows(&trained.patterns, self.dim());
+                Codec::Pq(patterns.ok_or_else(|| StoreError::Damaged {
+                    array: "the unfinished index".to_owned(),
+                    why: "its patterns are missing; build it again with --overwrite".to_owned(),
+                })?)
+            }
+        })
+    }
+
+    /// Values of all patterns, for encodings that need them.
+    #[must_use]
+    pub fn pattern_values(&self) -> usize {
+        let codes = if self.request.encoding == Encoding::Pq { self.dim().div_ceil(Patterns::width()) } else { 0 };
+        codes * PATTERNS * Patterns::width()
     }
 
     /// Refuses to go on with another engine than the one that began, unless mixing is allowed.
@@ -220,12 +236,10 @@ impl<'a> Planned<'a> {
 
     /// Writes what is known of the lists, and what makes an index of it all.
     fn finish(&self, arranged: Arranged, state: &State, output: &mut Output) -> Result<(), Error> {
-        let Arranged { writer, offsets, centroids, radii, largest_error } = arranged;
+        let Arranged { writer, codec, offsets, centroids, radii, largest_error } = arranged;
         let lists = radii.len();
         writer.write_lists(&offsets, centroids, radii)?;
-        if let Codec::Sq8(scale) = self.codec(state) {
-            writer.write_scale(scale)?;
-        }
+        writer.write_codec(codec)?;
         let manifest = self.describe(lists, largest_error, state);
         finish_index(output, |nodes| writer.finish(&manifest, nodes))
     }

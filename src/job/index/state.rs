@@ -82,10 +82,9 @@ impl State {
 /// # Errors
 /// Any I/O error.
 pub fn save_trained(output: &Output, trained: &Trained) -> Result<(), Error> {
-    let mut bytes = Vec::with_capacity(trained.counts.len() * 8 + trained.centroids.len() * 4 + 4);
-    bytes.extend([0; 4]);
+    let mut bytes = vec![0; 4];
     bytes.extend(trained.counts.iter().flat_map(|count| count.to_le_bytes()));
-    bytes.extend(trained.centroids.iter().flat_map(|value| value.to_le_bytes()));
+    bytes.extend(trained.centroids.iter().chain(&trained.patterns).flat_map(|value| value.to_le_bytes()));
     let crc = crc32c::crc32c(&bytes[4..]);
     bytes[..4].copy_from_slice(&crc.to_le_bytes());
     output.folder.write(TRAINED, &bytes)?;
@@ -93,18 +92,19 @@ pub fn save_trained(output: &Output, trained: &Trained) -> Result<(), Error> {
     Ok(())
 }
 
-/// The learned centroids that were saved, if they are of so many lists and dimensions.
+/// The learned centroids that were saved, if they are of so many lists and dimensions, with so many values of patterns.
 ///
 /// # Errors
 /// Any I/O error.
-pub fn load_trained(output: &Output, lists: usize, dim: usize) -> Result<Option<Trained>, Error> {
+pub fn load_trained(output: &Output, lists: usize, dim: usize, patterns: usize) -> Result<Option<Trained>, Error> {
     let bytes = output.folder.read(TRAINED)?.unwrap_or_default();
-    let Some(body) = checked(&bytes).filter(|body| body.len() == lists * (8 + 4 * dim)) else { return Ok(None) };
-    let (counts, centroids) = body.split_at(lists * 8);
-    Ok(Some(Trained {
-        counts: counts.as_chunks::<8>().0.iter().map(|b| u64::from_le_bytes(*b)).collect(),
-        centroids: centroids.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
-    }))
+    let length = lists * (8 + 4 * dim) + 4 * patterns;
+    let Some(body) = checked(&bytes).filter(|body| body.len() == length) else { return Ok(None) };
+    let (counts, values) = body.split_at(lists * 8);
+    let mut centroids: Vec<f32> = values.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+    let patterns = centroids.split_off(lists * dim);
+    let counts = counts.as_chunks::<8>().0.iter().map(|b| u64::from_le_bytes(*b)).collect();
+    Ok(Some(Trained { centroids, counts, patterns }))
 }
 
 /// Removes what an index that is finished no longer needs.

@@ -9,13 +9,17 @@ use crate::error::{Error, JobError, StoreError};
 use crate::job::run::Run;
 use crate::plan::index::{rounds, settling_rounds, training_pairs};
 use crate::plan::sample::{Random, sample};
-use crate::route::kmeans::{Assignment, Sample, first_centroids, means, neighbourly_order, rebalance};
+use crate::route::kmeans::{Assignment, Sample, first_centroids, index, means, neighbourly_order, rebalance};
+use crate::route::patterns::learn;
 use crate::route::space::ListSpace;
 use crate::schedule::Part;
 use crate::schedule::progress::{Stage, Step};
+use crate::store::index::{Encoding, Patterns};
 
 /// Keeps the choice of centroids apart from that of the sample.
 const SEED: u64 = 0x6365_6e74_726f_6964;
+/// Rows that patterns are learned from, about.
+const PATTERN_ROWS: u64 = 32_768;
 /// Rows that a thread puts in place at a time.
 const TASK_ROWS: usize = 1_024;
 
@@ -26,6 +30,8 @@ pub struct Trained {
     pub centroids: Vec<f32>,
     /// Rows of the sample that each was the nearest one of.
     pub counts: Vec<u64>,
+    /// Patterns of what is left of rows beside their centroids, for encodings that need them.
+    pub patterns: Vec<f32>,
 }
 
 /// Rows in memory, or every so many of them.
@@ -73,10 +79,38 @@ pub fn train(planned: &mut Planned<'_>, run: &Run<'_>) -> Result<Trained, Error>
             rebalance(&rows, &assignment, &counts, &mut centroids, &mut random);
         }
     }
-    run.observer.end(Stage::Train);
     let order = neighbourly_order(&centroids, dim);
-    let centroids = order.iter().flat_map(|&list| &centroids[list * dim..(list + 1) * dim]).copied().collect();
-    Ok(Trained { centroids, counts: order.iter().map(|&list| counts[list]).collect() })
+    let centroids: Vec<f32> =
+        order.iter().flat_map(|&list| &centroids[list * dim..(list + 1) * dim]).copied().collect();
+    let patterns = if planned.request.encoding == Encoding::Pq {
+        nearest.among(&centroids, dim, part_rows)?;
+        let stride = sample_rows.div_ceil(PATTERN_ROWS).max(1);
+        learn_patterns(&mut nearest, &every(stride), &centroids, block_rows, planned.request.run.seed, run)?
+    } else {
+        Vec::new()
+    };
+    run.observer.end(Stage::Train);
+    Ok(Trained { centroids, counts: order.iter().map(|&list| counts[list]).collect(), patterns })
+}
+
+/// Learns the patterns of what is left of rows beside their centroids.
+fn learn_patterns(
+    nearest: &mut Nearest<'_>,
+    rows: &Rows<'_>,
+    centroids: &[f32],
+    block_rows: u64,
+    seed: u64,
+    run: &Run<'_>,
+) -> Result<Vec<f32>, Error> {
+    let dim = rows.dim;
+    let lists = assign(nearest, rows, block_rows, run)?.lists;
+    let mut left = Vec::with_capacity(rows.rows() * dim);
+    for (row, list) in lists.into_iter().enumerate() {
+        let centroid = &centroids[index(list) * dim..(index(list) + 1) * dim];
+        left.extend(rows.row(row).iter().zip(centroid).map(|(value, centre)| value - centre));
+    }
+    let codes = dim.div_ceil(Patterns::width());
+    Ok(run.pool.install(|| (0..codes).into_par_iter().flat_map_iter(|code| learn(&left, dim, code, seed)).collect()))
 }
 
 fn assign(nearest: &mut Nearest<'_>, rows: &Rows<'_>, block_rows: u64, run: &Run<'_>) -> Result<Assignment, Error> {

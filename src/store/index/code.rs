@@ -1,8 +1,10 @@
 //! Rows as an index keeps them, and back.
 
 use half::f16;
+use rayon::prelude::*;
 
-use super::Encoding;
+use super::patterns::{Patterns, codes_per_row};
+use super::{Encoding, Scale};
 use crate::store::results::Values;
 
 /// An encoding with what it needs to know.
@@ -14,55 +16,8 @@ pub enum Codec {
     F16,
     /// [`Encoding::Sq8`].
     Sq8(Scale),
-}
-
-/// Where the byte 0 is in each dimension, and how far apart bytes are.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Scale {
-    /// The value of byte 0.
-    pub low: Vec<f32>,
-    /// The distance between two bytes; 0 where all values are the same.
-    pub step: Vec<f32>,
-}
-
-impl Scale {
-    /// Bytes from the least to the largest value of each dimension.
-    #[must_use]
-    pub fn between(limits: &[(f32, f32)]) -> Self {
-        // In f64, since the largest float32 less the least is none.
-        #[allow(clippy::cast_possible_truncation)] // 1/255 of it is
-        let step = |(low, high): &(f32, f32)| ((f64::from(*high) - f64::from(*low)) / 255.0) as f32;
-        Self { low: limits.iter().map(|(low, _)| *low).collect(), step: limits.iter().map(step).collect() }
-    }
-
-    /// The byte of a value in a dimension.
-    fn byte(&self, at: usize, value: f32) -> u8 {
-        let step = f64::from(self.step[at]);
-        if step == 0.0 {
-            return 0;
-        }
-        let byte = ((f64::from(value) - f64::from(self.low[at])) / step).round().clamp(0.0, 255.0);
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // it is a whole number from 0 to 255
-        {
-            byte as u8
-        }
-    }
-
-    /// The value of a byte in a dimension.
-    fn value(&self, at: usize, byte: u8) -> f32 {
-        #[allow(clippy::cast_possible_truncation)] // between two float32, but for the last rounding
-        let value = (f64::from(self.low[at]) + f64::from(byte) * f64::from(self.step[at])) as f32;
-        value.clamp(f32::MIN, f32::MAX)
-    }
-
-    /// The values of bytes, row by row.
-    pub fn values(&self, bytes: &[u8], out: &mut [f32]) {
-        for (bytes, out) in bytes.chunks_exact(self.low.len()).zip(out.chunks_exact_mut(self.low.len())) {
-            for (at, (byte, out)) in bytes.iter().zip(out).enumerate() {
-                *out = self.value(at, *byte);
-            }
-        }
-    }
+    /// [`Encoding::Pq`]: patterns of what is left of a row beside the centroid of its list.
+    Pq(Patterns),
 }
 
 impl Codec {
@@ -70,7 +25,8 @@ impl Codec {
     #[must_use]
     pub fn width(encoding: Encoding, dim: u64) -> u64 {
         match encoding {
-            Encoding::F32 | Encoding::F16 | Encoding::Sq8 | Encoding::Pq => dim,
+            Encoding::F32 | Encoding::F16 | Encoding::Sq8 => dim,
+            Encoding::Pq => codes_per_row(dim),
         }
     }
 
@@ -85,40 +41,57 @@ impl Codec {
         Self::width(encoding, dim) * bytes
     }
 
-    /// The codes of rows.
+    /// The codes of rows. Patterns are of rows in the space that lists are made in, whose centroids `centroid` knows.
     ///
     /// # Errors
     /// The place of the first value that cannot be kept.
-    pub fn encode(&self, rows: &[f32], dim: usize) -> Result<Values, usize> {
+    pub fn encode<'c>(
+        &self,
+        rows: &[f32],
+        dim: usize,
+        centroid: impl Fn(usize) -> &'c [f32] + Sync,
+    ) -> Result<Values, usize> {
         match self {
             Self::F32 => Ok(Values::F32(rows.to_vec())),
             Self::F16 => {
-                let codes: Vec<f16> = rows.iter().map(|value| f16::from_f32(*value)).collect();
+                let codes: Vec<f16> = rows.par_iter().map(|value| f16::from_f32(*value)).collect();
                 match codes.iter().position(|code| !code.is_finite()) {
                     Some(at) => Err(at),
                     None => Ok(Values::F16(codes)),
                 }
             }
             Self::Sq8(scale) => {
-                let byte = |(at, value): (usize, &f32)| scale.byte(at % dim, *value);
-                Ok(Values::U8(rows.iter().enumerate().map(byte).collect()))
+                let mut bytes = vec![0; rows.len()];
+                let both = bytes.par_chunks_exact_mut(dim).zip(rows.par_chunks_exact(dim));
+                both.for_each(|(bytes, row)| scale.encode(row, bytes));
+                Ok(Values::U8(bytes))
+            }
+            Self::Pq(patterns) => {
+                let mut bytes = vec![0; rows.len() / dim * patterns.codes()];
+                let both = bytes.par_chunks_exact_mut(patterns.codes()).zip(rows.par_chunks_exact(dim)).enumerate();
+                both.for_each(|(at, (bytes, row))| patterns.encode(row, centroid(at), bytes));
+                Ok(Values::U8(bytes))
             }
         }
     }
 
-    /// The rows of codes, from one row to another.
-    #[must_use]
-    pub fn decode(&self, codes: &Values, rows: std::ops::Range<usize>, dim: usize) -> Vec<f32> {
-        let range = rows.start * dim..rows.end * dim;
+    /// One of the rows that codes are of.
+    pub fn decode(&self, codes: &Values, row: usize, centroid: &[f32], out: &mut [f32]) {
+        let dim = out.len();
         match (self, codes) {
-            (_, Values::F32(values)) => values[range].to_vec(),
-            (_, Values::F16(values)) => values[range].iter().map(|value| value.to_f32()).collect(),
-            (Self::Sq8(scale), Values::U8(bytes)) => {
-                let mut out = vec![0.0; range.len()];
-                scale.values(&bytes[range], &mut out);
-                out
+            (_, Values::F32(values)) => out.copy_from_slice(&values[row * dim..(row + 1) * dim]),
+            (_, Values::F16(values)) => {
+                out.iter_mut().zip(&values[row * dim..]).for_each(|(out, value)| *out = value.to_f32());
             }
-            _ => Vec::new(),
+            (Self::Sq8(scale), Values::U8(bytes)) => {
+                let bytes = bytes[row * dim..(row + 1) * dim].iter().map(|byte| f32::from(*byte));
+                scale.decode(bytes, out);
+            }
+            (Self::Pq(patterns), Values::U8(bytes)) => {
+                let n = patterns.codes();
+                patterns.decode(bytes[row * n..(row + 1) * n].iter().map(|byte| f32::from(*byte)), centroid, out);
+            }
+            _ => out.fill(f32::NAN),
         }
     }
 }
@@ -128,8 +101,11 @@ mod tests {
     use super::*;
 
     fn round_trip(codec: &Codec, rows: &[f32], dim: usize) -> Vec<f32> {
-        let codes = codec.encode(rows, dim).unwrap();
-        codec.decode(&codes, 0..rows.len() / dim, dim)
+        let centroid = vec![0.0; dim];
+        let codes = codec.encode(rows, dim, |_| centroid.as_slice()).unwrap();
+        let mut out = vec![0.0; rows.len()];
+        out.chunks_exact_mut(dim).enumerate().for_each(|(row, out)| codec.decode(&codes, row, &centroid, out));
+        out
     }
 
     #[test]
@@ -149,6 +125,6 @@ mod tests {
         let rows = [f32::MIN, f32::MAX, 0.0];
         let scale = Scale::between(&[(f32::MIN, f32::MAX)]);
         assert!(round_trip(&Codec::Sq8(scale), &rows, 1).iter().all(|value| value.is_finite()));
-        assert_eq!(Codec::F16.encode(&[1.0, 65_504.0, 65_520.0], 1), Err(2));
+        assert_eq!(Codec::F16.encode(&[1.0, 65_504.0, 65_520.0], 1, |_| &[0.0]), Err(2));
     }
 }

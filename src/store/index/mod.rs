@@ -3,6 +3,9 @@
 
 mod code;
 mod layout;
+mod patterns;
+mod rows;
+mod scale;
 mod write;
 
 use std::ops::Range;
@@ -12,8 +15,10 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-pub use code::{Codec, Scale};
+pub use code::Codec;
 pub use layout::Layout;
+pub use patterns::{PATTERNS, Patterns, nearest as nearest_pattern};
+pub use scale::Scale;
 pub use write::IndexWriter;
 
 use super::disk::Disk;
@@ -24,6 +29,7 @@ use super::zarr::{ZarrSource, ZarrVector};
 use super::{IoCounters, Source};
 use crate::error::StoreError;
 use crate::metric::Metric;
+use rows::{Coded, Meaning};
 
 /// The `encoding-type` of the root group.
 pub const ENCODING_TYPE: &str = "atlasknn-ivf";
@@ -44,6 +50,9 @@ pub const RADII: &str = "radii";
 pub const LOW: &str = "low";
 /// How far apart bytes are in each dimension, with [`Encoding::Sq8`].
 pub const STEP: &str = "step";
+
+/// The patterns of each code, with [`Encoding::Pq`].
+pub const CODEBOOKS: &str = "codebooks";
 
 /// How rows are kept in an index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -89,8 +98,8 @@ pub struct Index {
     encoding: Encoding,
     source: Arc<dyn Source>,
     ids: ZarrVector,
-    offsets: Vec<u64>,
-    centroids: Vec<f32>,
+    offsets: Arc<Vec<u64>>,
+    centroids: Arc<Vec<f32>>,
     radii: Vec<f32>,
     manifest: Value,
     stored_bytes: u64,
@@ -113,18 +122,19 @@ impl Index {
         let metric: Metric = text("metric")?.parse().map_err(|_| damaged("its metric is unknown".to_owned()))?;
         let encoding: Encoding =
             text("encoding")?.parse().map_err(|found| damaged(format!("it has {found}, which this can't read")))?;
-        let source: Arc<dyn Source> = Arc::new(ZarrSource::open(&disk, ROWS)?);
         let ids = ZarrVector::open(&disk, IDS)?;
-        let offsets = whole_numbers(&disk, OFFSETS)?;
+        let offsets = Arc::new(whole_numbers(&disk, OFFSETS)?);
         let radii = floats(&disk, RADII)?;
-        let centroids = matrix(&disk, CENTROIDS)?;
-        let (rows, dim) = (source.rows(), source.dim());
+        let (centroids, dim) = matrix(&disk, CENTROIDS)?;
+        let centroids = Arc::new(centroids);
+        let source = rows_of(&disk, encoding, (&offsets, &centroids), dim)?;
+        let rows = source.rows();
         let lists = radii.len();
         let in_order = offsets.windows(2).all(|pair| pair[0] <= pair[1]);
         if lists == 0 || offsets.len() != lists + 1 || offsets[0] != 0 || offsets[lists] != rows || !in_order {
             return Err(damaged(format!("its {OFFSETS} do not cut {rows} rows into {lists} lists")));
         }
-        if centroids.len() != lists * dim {
+        if centroids.len() != lists * dim || source.dim() != dim {
             return Err(damaged(format!("its {CENTROIDS} are not {lists} × {dim}")));
         }
         if ids.len() != rows {
@@ -294,11 +304,38 @@ fn floats(disk: &Arc<Disk>, path: &str) -> Result<Vec<f32>, StoreError> {
     Ok(vector.numbers(0..vector.len())?.into_iter().map(|v| v as f32).collect())
 }
 
-/// All values of a small matrix.
-fn matrix(disk: &Arc<Disk>, path: &str) -> Result<Vec<f32>, StoreError> {
+/// All values of a small matrix, and how wide it is.
+fn matrix(disk: &Arc<Disk>, path: &str) -> Result<(Vec<f32>, usize), StoreError> {
     let source = ZarrSource::open(disk, path)?;
     let values = usize::try_from(source.rows()).ok().and_then(|rows| rows.checked_mul(source.dim()));
     let mut out = vec![0.0; values.unwrap_or(usize::MAX)];
     source.read(&[0..source.rows()], &mut out)?;
-    Ok(out)
+    Ok((out, source.dim()))
+}
+
+/// The rows, decoded as they are read.
+fn rows_of(
+    disk: &Arc<Disk>,
+    encoding: Encoding,
+    (offsets, centroids): (&Arc<Vec<u64>>, &Arc<Vec<f32>>),
+    dim: usize,
+) -> Result<Arc<dyn Source>, StoreError> {
+    let meaning = match encoding {
+        Encoding::F32 | Encoding::F16 => return Ok(Arc::new(ZarrSource::open(disk, ROWS)?)),
+        Encoding::Sq8 => Some(Meaning::Scale(Scale { low: floats(disk, LOW)?, step: floats(disk, STEP)? })),
+        Encoding::Pq => {
+            let (rows, _) = matrix(disk, CODEBOOKS)?;
+            let meaning = |patterns| Meaning::Patterns {
+                patterns,
+                centroids: Arc::clone(centroids),
+                offsets: Arc::clone(offsets),
+            };
+            Patterns::from_rows(&rows, dim).map(meaning)
+        }
+    };
+    let codes = ZarrSource::open_codes(disk, ROWS)?;
+    let name = codes.name().to_owned();
+    let coded = meaning.and_then(|meaning| Coded::new(codes, dim, meaning));
+    let why = "what its codes mean does not fit them".to_owned();
+    Ok(Arc::new(coded.ok_or(StoreError::Damaged { array: name, why })?))
 }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 use super::{
-    CENTROIDS, ENCODING_TYPE, ENCODING_VERSION, Encoding, IDS, LOW, Layout, OFFSETS, RADII, ROWS, STEP, Scale,
+    CENTROIDS, CODEBOOKS, Codec, ENCODING_TYPE, ENCODING_VERSION, Encoding, IDS, LOW, Layout, OFFSETS, PATTERNS, RADII,
+    ROWS, STEP,
 };
 use crate::error::StoreError;
 use crate::store::folder::{FileRecord, Folder};
@@ -73,13 +74,21 @@ impl IndexWriter {
         write_small(&self.folder, RADII, &Values::F32(radii), false, Map::new())
     }
 
-    /// Writes the scale of one byte per value.
+    /// Writes what codes mean.
     ///
     /// # Errors
     /// Any I/O error.
-    pub fn write_scale(&self, scale: Scale) -> Result<(), StoreError> {
-        write_small(&self.folder, LOW, &Values::F32(scale.low), false, Map::new())?;
-        write_small(&self.folder, STEP, &Values::F32(scale.step), false, Map::new())
+    pub fn write_codec(&self, codec: Codec) -> Result<(), StoreError> {
+        match codec {
+            Codec::F32 | Codec::F16 => Ok(()),
+            Codec::Sq8(scale) => {
+                write_small(&self.folder, LOW, &Values::F32(scale.low), false, Map::new())?;
+                write_small(&self.folder, STEP, &Values::F32(scale.step), false, Map::new())
+            }
+            Codec::Pq(patterns) => {
+                self.write_matrix(CODEBOOKS, (patterns.codes() * PATTERNS) as u64, patterns.to_rows())
+            }
+        }
     }
 
     /// Writes a matrix that is held in memory as a whole.

@@ -95,9 +95,7 @@ impl Element {
         match self {
             Self::Bool => Some(1),
             Self::Int(bytes) | Self::UInt(bytes) => Some(usize::from(*bytes)),
-            Self::Float(FloatType::F16) => Some(2),
-            Self::Float(FloatType::F32) => Some(4),
-            Self::Float(FloatType::F64) => Some(8),
+            Self::Float(float) => usize::try_from(float.bytes()).ok(),
             Self::FixedText(code_points) => code_points.checked_mul(4),
             Self::Text | Self::Other(_) => None,
         }

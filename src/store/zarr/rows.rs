@@ -71,16 +71,39 @@ impl ZarrSource {
     /// # Errors
     /// No such array, one that is not two-dimensional or not of floats, codecs that are not supported.
     pub fn open(disk: &Arc<Disk>, path: &str) -> Result<Self, StoreError> {
-        let lanes = rayon::current_num_threads().clamp(1, MOST_LANES);
         let array = ZarrArray::open(disk, path)?;
+        let Element::Float(dtype) = *array.element() else {
+            return Err(StoreError::WrongKind {
+                array: array.name().to_owned(),
+                found: format!("of {}", array.element().name()),
+                expected: "coordinates must be float16, float32 or float64; store the array as one of them".to_owned(),
+            });
+        };
+        Self::of(array, dtype)
+    }
+
+    /// An array of bytes, each read as the number that it is, from 0 to 255.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_codes(disk: &Arc<Disk>, path: &str) -> Result<Self, StoreError> {
+        let array = ZarrArray::open(disk, path)?;
+        match array.element() {
+            Element::UInt(1) => Self::of(array, FloatType::Code),
+            other => Err(StoreError::WrongKind {
+                array: array.name().to_owned(),
+                found: format!("of {}", other.name()),
+                expected: "codes are uint8".to_owned(),
+            }),
+        }
+    }
+
+    fn of(array: ZarrArray, dtype: FloatType) -> Result<Self, StoreError> {
+        let lanes = rayon::current_num_threads().clamp(1, MOST_LANES);
         let wrong = |found: String, expected: &str| StoreError::WrongKind {
             array: array.name().to_owned(),
             found,
             expected: expected.to_owned(),
-        };
-        let Element::Float(dtype) = *array.element() else {
-            let expected = "coordinates must be float16, float32 or float64; store the array as one of them";
-            return Err(wrong(format!("of {}", array.element().name()), expected));
         };
         let (&[rows, columns], &[chunk_rows, chunk_columns]) = (array.shape(), array.chunk_shape()) else {
             let expected = "coordinates must be two-dimensional, cells × dimensions";

@@ -1,0 +1,151 @@
+//! A byte for a few dimensions at a time: the nearest of 256 patterns (product quantisation, Jégou, Douze and Schmid 2011)
+//! of what is left of a row beside the centroid of its list.
+
+/// Patterns of each few dimensions.
+pub const PATTERNS: usize = 256;
+/// Dimensions that a code is of.
+const DIMENSIONS: usize = 2;
+
+/// Codes of a row.
+#[must_use]
+pub fn codes_per_row(dim: u64) -> u64 {
+    dim.div_ceil(DIMENSIONS as u64)
+}
+
+/// The patterns of all codes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Patterns {
+    dim: usize,
+    /// `codes × DIMENSIONS × PATTERNS`: a dimension of all patterns lies together, so that all are compared at once.
+    values: Vec<f32>,
+}
+
+impl Patterns {
+    /// Patterns in this order: code, then pattern, then dimension, as they are stored. `None` where they do not fit rows of
+    /// `dim` dimensions, or where one is no number.
+    #[must_use]
+    pub fn from_rows(rows: &[f32], dim: usize) -> Option<Self> {
+        let codes = dim.div_ceil(DIMENSIONS);
+        if rows.len() != codes * PATTERNS * DIMENSIONS || !rows.iter().all(|value| value.is_finite()) {
+            return None;
+        }
+        let mut values = vec![0.0; rows.len()];
+        for (code, rows) in rows.chunks_exact(PATTERNS * DIMENSIONS).enumerate() {
+            for (pattern, row) in rows.chunks_exact(DIMENSIONS).enumerate() {
+                for (at, value) in row.iter().enumerate() {
+                    values[(code * DIMENSIONS + at) * PATTERNS + pattern] = *value;
+                }
+            }
+        }
+        Some(Self { dim, values })
+    }
+
+    /// The patterns as they are stored, `(codes × 256) × dimensions of a code`.
+    #[must_use]
+    pub fn to_rows(&self) -> Vec<f32> {
+        let mut rows = Vec::with_capacity(self.values.len());
+        for code in self.values.chunks_exact(PATTERNS * DIMENSIONS) {
+            for pattern in 0..PATTERNS {
+                rows.extend((0..DIMENSIONS).map(|at| code[at * PATTERNS + pattern]));
+            }
+        }
+        rows
+    }
+
+    /// Codes per row.
+    #[must_use]
+    pub fn codes(&self) -> usize {
+        self.dim.div_ceil(DIMENSIONS)
+    }
+
+    /// The dimensions of a code, and how many of them rows have.
+    #[must_use]
+    pub fn dimensions(dim: usize, code: usize) -> std::ops::Range<usize> {
+        code * DIMENSIONS..dim.min((code + 1) * DIMENSIONS)
+    }
+
+    /// Values that a pattern has, those beyond a row's end included.
+    #[must_use]
+    pub fn width() -> usize {
+        DIMENSIONS
+    }
+
+    /// The codes of a row.
+    pub fn encode(&self, row: &[f32], centroid: &[f32], codes: &mut [u8]) {
+        for (code, byte) in codes.iter_mut().enumerate() {
+            let mut left = [0.0; DIMENSIONS];
+            for (left, at) in left.iter_mut().zip(Self::dimensions(self.dim, code)) {
+                *left = row[at] - centroid[at];
+            }
+            let patterns = &self.values[code * DIMENSIONS * PATTERNS..(code + 1) * DIMENSIONS * PATTERNS];
+            *byte = nearest(patterns, &left);
+        }
+    }
+
+    /// The row of codes, which come as the numbers that they are.
+    pub fn decode(&self, codes: impl Iterator<Item = f32>, centroid: &[f32], row: &mut [f32]) {
+        for (code, pattern) in codes.enumerate() {
+            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // a whole number from 0 to 255
+            let pattern = usize::from(pattern as u8);
+            for (i, at) in Self::dimensions(self.dim, code).enumerate() {
+                let value = centroid[at] + self.values[(code * DIMENSIONS + i) * PATTERNS + pattern];
+                row[at] = value.clamp(f32::MIN, f32::MAX);
+            }
+        }
+    }
+}
+
+/// The nearest of 256 patterns, the first of several.
+#[must_use]
+pub fn nearest(patterns: &[f32], row: &[f32]) -> u8 {
+    let mut distances = [0.0_f32; PATTERNS];
+    for (value, patterns) in row.iter().zip(patterns.chunks_exact(PATTERNS)) {
+        for (distance, pattern) in distances.iter_mut().zip(patterns) {
+            let apart = value - pattern;
+            *distance += apart * apart;
+        }
+    }
+    let mut best = (f32::INFINITY, 0_u8);
+    for (distance, code) in distances.iter().zip(0..=u8::MAX) {
+        if *distance < best.0 {
+            best = (*distance, code);
+        }
+    }
+    best.1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Patterns of a grid: the first dimension in 16 steps, the second in 16.
+    fn grid(dim: usize) -> Patterns {
+        let one: Vec<f32> = (0..PATTERNS).flat_map(|p| [(p % 16) as f32, (p / 16) as f32]).collect();
+        let rows: Vec<f32> = (0..dim.div_ceil(DIMENSIONS)).flat_map(|_| one.iter().copied()).collect();
+        Patterns::from_rows(&rows, dim).unwrap()
+    }
+
+    #[test]
+    fn a_row_becomes_the_nearest_patterns_and_comes_back() {
+        let patterns = grid(3);
+        assert_eq!((patterns.codes(), codes_per_row(3)), (2, 2));
+        let mut codes = [0; 2];
+        patterns.encode(&[13.2, 24.9, 10.4], &[10.0, 20.0, 10.0], &mut codes);
+        assert_eq!(codes, [3 + 5 * 16, 0]);
+        let mut row = [0.0; 3];
+        patterns.decode(codes.iter().map(|code| f32::from(*code)), &[10.0, 20.0, 10.0], &mut row);
+        assert_eq!(row, [13.0, 25.0, 10.0]);
+        assert_eq!(Patterns::from_rows(&patterns.to_rows(), 3), Some(patterns));
+    }
+
+    #[test]
+    fn patterns_that_do_not_fit_are_none() {
+        assert_eq!(Patterns::from_rows(&[0.0; 512], 3), None);
+        assert_eq!(Patterns::from_rows(&[f32::NAN; 512], 2), None);
+    }
+
+    #[test]
+    fn of_equal_patterns_the_first_is_taken() {
+        assert_eq!(nearest(&[1.0; 2 * PATTERNS], &[0.0, 5.0]), 0);
+    }
+}
