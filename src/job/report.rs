@@ -65,9 +65,7 @@ pub fn report(
         add("reads", format!("query {}, reference {}", ByteCount(queries), ByteCount(references)));
     }
     let written = search.map_or(0, |plan| plan.bytes_written) + mapping.map_or(0, |(_, plan)| plan.bytes_written);
-    if let Some((_, plan)) = mapping {
-        add("mapping reads", format!("neighbours {}", ByteCount(plan.bytes_read)));
-    }
+    mapping.iter().for_each(|(_, plan)| add("mapping reads", format!("neighbours {}", ByteCount(plan.bytes_read))));
     add("writes", format!("about {}", ByteCount(written)));
     let samples = subject.and_then(|subject| subject.explained.json["samples_seconds"].as_f64()).unwrap_or(0.0);
     let seconds = samples + search.map_or(0.0, |plan| plan.seconds) + mapping.map_or(0.0, |(_, plan)| plan.seconds);
@@ -83,10 +81,9 @@ pub fn report(
         format!("{} of {} (and up to 128 MiB of code and runtime)", ByteCount(memory.total()), run.budget),
     );
     let device = search.and_then(|plan| plan.device.as_ref());
-    if let Some(device) = device {
-        let used = ByteCount(device.memory.total());
-        add("device memory at most", format!("{used} of {}", device.budget));
-    }
+    device.into_iter().for_each(|device| {
+        add("device memory at most", format!("{} of {}", ByteCount(device.memory.total()), device.budget));
+    });
     PlanReport {
         lines,
         memory: memory.0.clone(),

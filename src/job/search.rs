@@ -1,24 +1,26 @@
 //! The search of a job: plan, engine, units, markers.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use super::approach::router;
+use super::approach::{Through, router};
 use super::checkpoint;
 use super::engine::{Opened, Reopen};
 use super::groups::{Groups, annotated};
+use super::inputs::Cells;
 use super::manifest::{EngineRecord, Marker};
 use super::names::NameWriter;
 use super::output::Output;
 use super::planned::Planned;
-use super::request::Names;
+use super::request::{Names, SearchRequest};
 use super::run::Run;
 use super::sink::Sink;
 use crate::engine::Engine;
 use crate::error::{EngineError, Error, JobError};
-use crate::plan::search::Side;
+use crate::plan::search::{SearchPlan, Side};
 use crate::schedule::blocks::{unit_count, unit_rows};
 use crate::schedule::pager::{ReadIds, References};
 use crate::schedule::progress::{Stage, Step};
@@ -33,6 +35,9 @@ pub const STAGE: &str = "search";
 
 /// Axes longer than this get a range index unless names are asked for.
 const NAMED_ROWS_MAX: u64 = 10_000_000;
+
+/// Finished units, units to do, and a checkpoint with what computed it.
+type Standing = (BTreeMap<u64, Marker>, Vec<u64>, Option<(Checkpoint, Vec<EngineRecord>)>);
 
 /// What CellMapper 0.2.5 would write: what becomes of a cell's own row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,16 +117,8 @@ impl Planned<'_> {
     fn attempt(&mut self, output: &Output, run: &Run<'_>, own_row: OwnRow) -> Result<K, Error> {
         let (queries, references) = (&self.inputs.queries, &self.inputs.references);
         let rows = queries.source.rows();
-        let k = self.candidates();
         let written_k = written_k(self.request.k, own_row)?;
-        let done = output.done(STAGE)?;
-        let todo: Vec<u64> = (0..unit_count(rows)).filter(|unit| !done.contains_key(unit)).collect();
-        let checkpoint_rows = self.plan.block_rows.max(UNIT_ROWS);
-        let checkpoint = output.checkpoint(checkpoint::bytes_max(checkpoint_rows, k))?;
-        let checkpoint = checkpoint.filter(|(saved, _)| goes_on(saved, &todo, rows, k));
-        if !todo.is_empty() {
-            self.check_engines(output, done.values(), checkpoint.as_ref().map(|(_, engines)| engines))?;
-        }
+        let (done, todo, checkpoint) = self.standing(output)?;
         let names = queries.annotations.as_ref().filter(|_| copies_names(self.request.run.names, rows));
         let reference_rows = references.source.rows();
         let sink = Sink {
@@ -151,13 +148,8 @@ impl Planned<'_> {
             },
             exclude_own_row: own_row == OwnRow::Excluded,
             router: &*router,
-            k,
-            refine: through.filter(|through| through.refines(self.request)).map(|_| Refine {
-                references: &*references.source,
-                metric: self.request.metric,
-                k: self.request.k,
-                window_rows: self.plan.window_rows,
-            }),
+            k: self.candidates(),
+            refine: through.and_then(|through| refine(through, self.request, references, &self.plan)),
             order: self.plan.order,
             block_rows: self.plan.block_rows,
             ranked_rows: self.plan.ranked_rows,
@@ -178,6 +170,20 @@ impl Planned<'_> {
         result?;
         output.drop_checkpoint()?;
         Ok(written_k)
+    }
+
+    /// The finished units, those to do, and where an unfinished one stands.
+    fn standing(&self, output: &Output) -> Result<Standing, Error> {
+        let (rows, k) = (self.inputs.queries.source.rows(), self.candidates());
+        let done = output.done(STAGE)?;
+        let todo: Vec<u64> = (0..unit_count(rows)).filter(|unit| !done.contains_key(unit)).collect();
+        let checkpoint_rows = self.plan.block_rows.max(UNIT_ROWS);
+        let checkpoint = output.checkpoint(checkpoint::bytes_max(checkpoint_rows, k))?;
+        let checkpoint = checkpoint.filter(|(saved, _)| goes_on(saved, &todo, rows, k));
+        if !todo.is_empty() {
+            self.check_engines(output, done.values(), checkpoint.as_ref().map(|(_, engines)| engines))?;
+        }
+        Ok((done, todo, checkpoint))
     }
 
     /// Refuses to go on with another engine than the one that began, unless mixing is allowed or its device was lost.
@@ -256,6 +262,17 @@ impl Planned<'_> {
         }
         run.observer.begin(Stage::Search, work(rows), finished_step);
     }
+}
+
+/// What becomes of what a compressed index finds.
+fn refine<'r>(
+    through: &Through,
+    request: &SearchRequest,
+    references: &'r Cells,
+    plan: &SearchPlan,
+) -> Option<Refine<'r>> {
+    let (metric, k, window_rows) = (request.metric, request.k, plan.window_rows);
+    through.refines(request).then(|| Refine { references: &*references.source, metric, k, window_rows })
 }
 
 /// What a search did.
