@@ -47,14 +47,7 @@ pub fn report(
         add("search", format!("{dim} dimensions, k = {k}, {metric}, {}", explained.method));
         explained.lines.iter().for_each(|(what, value)| add(what, value.clone()));
     }
-    let gpu = subject.map(|subject| &subject.engine).filter(|engine| engine.kind() == "gpu");
-    add(
-        "engine",
-        match gpu {
-            Some(engine) => format!("gpu: {}, variant {}", engine.in_words(), engine.variant),
-            None => format!("cpu, {} threads", run.threads),
-        },
-    );
+    add("engine", engine(subject, run));
     if let Some(plan) = search {
         add("order", order(plan));
         add("query blocks", format!("{} of up to {} rows", grouped(plan.blocks), grouped(plan.block_rows)));
@@ -65,7 +58,9 @@ pub fn report(
         add("reads", format!("query {}, reference {}", ByteCount(queries), ByteCount(references)));
     }
     let written = search.map_or(0, |plan| plan.bytes_written) + mapping.map_or(0, |(_, plan)| plan.bytes_written);
-    mapping.iter().for_each(|(_, plan)| add("mapping reads", format!("neighbours {}", ByteCount(plan.bytes_read))));
+    if let Some((_, plan)) = mapping {
+        add("mapping reads", format!("neighbours {}", ByteCount(plan.bytes_read)));
+    }
     add("writes", format!("about {}", ByteCount(written)));
     let samples = subject.and_then(|subject| subject.explained.json["samples_seconds"].as_f64()).unwrap_or(0.0);
     let seconds = samples + search.map_or(0.0, |plan| plan.seconds) + mapping.map_or(0.0, |(_, plan)| plan.seconds);
@@ -81,15 +76,23 @@ pub fn report(
         format!("{} of {} (and up to 128 MiB of code and runtime)", ByteCount(memory.total()), run.budget),
     );
     let device = search.and_then(|plan| plan.device.as_ref());
-    device.into_iter().for_each(|device| {
+    if let Some(device) = device {
         add("device memory at most", format!("{} of {}", ByteCount(device.memory.total()), device.budget));
-    });
+    }
     PlanReport {
         lines,
         memory: memory.0.clone(),
         budget: run.budget,
         device: device.map(|device| (device.memory.0.clone(), device.budget)),
         json: json(subject, search, mapping, run, (written, memory.total(), seconds)),
+    }
+}
+
+/// What searches.
+fn engine(subject: Option<&Subject>, run: &Run<'_>) -> String {
+    match subject.map(|subject| &subject.engine).filter(|engine| engine.kind() == "gpu") {
+        Some(engine) => format!("gpu: {}, variant {}", engine.in_words(), engine.variant),
+        None => format!("cpu, {} threads", run.threads),
     }
 }
 
