@@ -117,7 +117,6 @@ fn what_is_not_built_is_refused_by_its_name() {
         let lines = if flag == "--device" { 3 } else { 1 };
         assert_eq!(message.lines().count(), lines, "{line}: {message}");
     }
-    assert!(refusal("index r -o i --encoding pq").contains("not built yet"));
 }
 
 #[test]
