@@ -22,8 +22,16 @@ impl GpuEngine {
         (rows * (bytes_per_query(dim, k) + packed + half)) as u64
     }
 
-    pub(super) fn workshop_bytes(&self) -> u64 {
-        u64::from(self.tuning.chunk) * (u64::from(self.tuning.room) + 1) * 4
+    pub(super) fn workshop_bytes(&self, dim: usize) -> u64 {
+        let gathered = u64::from(self.tuning.slots) * self.slot_bytes(dim) as u64;
+        u64::from(self.tuning.chunk) * (u64::from(self.tuning.room) + 1) * 4 + gathered
+    }
+
+    /// Bytes of a query as the distance tile reads it.
+    fn slot_bytes(&self, dim: usize) -> usize {
+        let full = Packing::channels(&self.variant, dim, 0) * size_of::<f32>();
+        let half = if self.variant.is_cooperative() { Variant::fragments(dim).0 * 32 } else { 0 };
+        full.max(half)
     }
 
     /// The partition on the device, uploaded and packed where it is not there.
@@ -41,7 +49,7 @@ impl GpuEngine {
             self.space = Some((space, centre));
         }
         let bytes = Residents::bytes(&self.variant, part.block.dim(), part.block.rows());
-        let taken = self.query_bytes(queries.stored.n, queries.dim, queries.k.get()) + self.workshop_bytes();
+        let taken = self.query_bytes(queries.stored.n, queries.dim, queries.k.get()) + self.workshop_bytes(queries.dim);
         self.residents.make_room(bytes, self.memory.saturating_sub(taken));
         let (stored, tiled) = loop {
             match self.upload(part) {
@@ -63,7 +71,8 @@ impl GpuEngine {
             let rows = workshop.rows;
             self.tuning.chunk = workshop.chunk / 2;
             drop(workshop);
-            self.workshop = Some(self.workshop(rows)?);
+            let (_, queries) = self.begun("visit")?;
+            self.workshop = Some(self.workshop(rows, queries.dim)?);
         } else {
             return Ok(false);
         }
@@ -73,12 +82,13 @@ impl GpuEngine {
     }
 
     /// Room for the survivors of a block of so many queries; less of it where the device has no more.
-    pub(super) fn workshop(&mut self, rows: usize) -> Result<Workshop, EngineError> {
+    pub(super) fn workshop(&mut self, rows: usize, dim: usize) -> Result<Workshop, EngineError> {
+        let slot_bytes = self.slot_bytes(dim);
         let tile = int(self.variant.queries());
         loop {
             let most = int(rows.next_multiple_of(self.variant.queries()).max(1));
             let chunk = self.tuning.chunk.next_multiple_of(tile).min(most);
-            match Workshop::new(&self.library.device, chunk, rows, self.tuning) {
+            match Workshop::new(&self.library.device, chunk, rows, slot_bytes, self.tuning) {
                 Err(EngineError::DeviceMemory { .. }) if chunk > tile => self.tuning.chunk = chunk / 2,
                 made => return made,
             }
