@@ -40,6 +40,7 @@ use self::resident::{Packing, Resident, Residents, Stored};
 use self::rows::Rows;
 use self::search::{Objects, Search, Workshop};
 use self::space::Space;
+pub use self::templates::shaders_checksum;
 pub use self::variant::{VARIANTS, Variant};
 use super::visits::check_visits;
 use super::{Engine, EngineLimits, Exclude, Partition, Visit, VisitQueries};
@@ -73,7 +74,7 @@ pub struct GpuConfig {
     pub pool: Arc<rayon::ThreadPool>,
     /// What computes.
     pub adapter: Adapter,
-    /// The variant's name; `None` for the fastest that is known to be.
+    /// The variant's name; `None` for cooperative matrices where there are any, else what runs everywhere, untried.
     pub variant: Option<String>,
     /// Device memory to stay within.
     pub memory: ByteCount,
@@ -277,10 +278,12 @@ impl Engine for GpuEngine {
         let dim = queries.dim();
         self.compile(dim, k)?;
         self.workshop = None;
-        self.workshop = Some(self.workshop(queries.rows(), dim)?);
+        self.workshop = Some(self.workshop(queries.rows())?);
         let rows = Rows { metric: self.metric, block: queries, groups, mask: None };
-        let stored = Stored::upload(&self.library.device, &self.pool, "the queries", rows)?;
-        let resident = Queries::new(&self.library.device, &self.variant, stored, (dim, k), exclude)?;
+        let resident = self.sparing(|engine| {
+            let stored = Stored::upload(&engine.library.device, &engine.pool, "the queries", rows)?;
+            Queries::new(&engine.library.device, &engine.variant, stored, (dim, k), exclude)
+        })?;
         self.queries = Some((space::sample_of(queries)?, resident));
         Ok(())
     }

@@ -235,12 +235,12 @@ impl<'a> Search<'a> {
                 touched.extend_from_slice(&rows);
                 for part in rows.chunks(usize::try_from(room).unwrap_or(1)) {
                     if int(group.slots.len()) + int(part.len()).next_multiple_of(q_tile) > room {
-                        self.group(&chunk, std::mem::take(&mut group))?;
+                        self.group(&chunk, &std::mem::take(&mut group))?;
                     }
                     group.add(part, &tiles, q_tile);
                 }
             }
-            self.group(&chunk, group)?;
+            self.group(&chunk, &group)?;
             touched.sort_unstable();
             touched.dedup();
             if !touched.is_empty() {
@@ -253,7 +253,7 @@ impl<'a> Search<'a> {
     }
 
     /// The distance tile of a group.
-    fn group(&mut self, chunk: &Range<u32>, group: Group) -> Result<(), EngineError> {
+    fn group(&mut self, chunk: &Range<u32>, group: &Group) -> Result<(), EngineError> {
         if group.jobs.is_empty() {
             return Ok(());
         }
