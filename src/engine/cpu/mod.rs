@@ -7,6 +7,8 @@
 
 mod aligned;
 pub(in crate::engine) mod exact;
+mod filter;
+mod grid;
 mod nearest;
 mod panel_order;
 mod panels;
@@ -41,7 +43,8 @@ use crate::units::K;
 pub const SIMD_VARIABLE: &str = "ATLASKNN_SIMD";
 
 /// Every instruction set there is code for, whatever this machine has.
-const NAMES: [&str; 4] = ["avx512", "avx2", "neon", "portable"];
+const NAMES: [&str; 8] =
+    ["avx512-vnni", "avx512-i16", "avx512", "avx2-vnni", "avx2-i16", "avx2", "neon", "portable"];
 /// Tasks per thread that are worth having, so that none waits long for the last.
 const TASKS_PER_THREAD: usize = 4;
 /// Reference rows below which splitting costs more than it brings: each part begins without a good τ.
@@ -114,7 +117,8 @@ impl CpuEngine {
         if let Some((_, packed)) = self.packed.get(&part.key()) {
             return Ok(Arc::clone(packed));
         }
-        let packed = self.pool.install(|| Packed::new(self.metric, &self.simd, part))?;
+        let queries = self.begun("visit")?;
+        let packed = self.pool.install(|| Packed::new(self.metric, &self.simd, part, queries))?;
         let packed = Arc::new(packed);
         self.packed.insert(part.key(), (Arc::downgrade(part), Arc::clone(&packed)));
         Ok(packed)
@@ -125,8 +129,8 @@ impl CpuEngine {
     }
 
     /// Cuts visits into tasks: by queries, and by references as well where the queries are too few for all threads.
-    fn tasks<'a>(&self, queries: &Queries, visits: &'a [Visit]) -> Vec<Task<'a>> {
-        let size = queries_per_task(queries.block.dim(), &self.simd);
+    fn tasks<'a>(&self, queries: &Queries, packed: &Packed, visits: &'a [Visit]) -> Vec<Task<'a>> {
+        let size = queries_per_task(packed.filter.form().words(queries.block.dim()), &self.simd);
         let wanted = TASKS_PER_THREAD * self.pool.current_num_threads();
         let count = |visit: &Visit| match &visit.queries {
             VisitQueries::All => queries.block.rows(),
@@ -207,7 +211,7 @@ impl Engine for CpuEngine {
         let packed = self.packed(part)?;
         let queries = self.begun("visit")?;
         let search = Search { metric: self.metric, simd: &self.simd, queries, part, packed: &packed };
-        let tasks = self.tasks(queries, visits);
+        let tasks = self.tasks(queries, &packed, visits);
         self.pool.install(|| {
             tasks.par_iter().with_max_len(1).for_each(|task| {
                 let held = |work: &Mutex<Vec<Scratch>>| work.lock().unwrap_or_else(PoisonError::into_inner).pop();

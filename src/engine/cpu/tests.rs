@@ -167,7 +167,9 @@ fn passes(metric: Metric, simd: &Simd, queries: &RowBlock, references: &RowBlock
     let dim = references.dim();
     let part = Partition::new(references.clone());
     // Subnormal rows may be constant.
-    let Ok(packed) = Packed::new(metric, simd, &part) else { return };
+    let Ok(held) = Queries::new(metric, queries, k(10), &Exclude::Nothing) else { return };
+    let Ok(packed) = Packed::new(metric, simd, &part, &held) else { return };
+    let (form, words) = (packed.filter.form(), packed.filter.form().words(dim));
     for row in 0..queries.rows() {
         let values = queries.row(row);
         let norm = exact::Norm::of(metric, values);
@@ -180,14 +182,18 @@ fn passes(metric: Metric, simd: &Simd, queries: &RowBlock, references: &RowBlock
                 exact::distance(metric, sum, norm, packed.norm(r))
             })
             .collect();
-        let mut placed = vec![0.0; dim];
-        let filter = packed.space.query(values, norm, &mut placed);
+        let mut placed = vec![0; words];
+        let filter = packed.filter.query(values, norm, 0, &mut placed);
+        let mut halved = packed.bias.clone();
+        if filter.halvings > 0 {
+            filter::halve(&packed.bias, filter.halvings, &mut halved);
+        }
         let mut sorted = distances.clone();
         sorted.sort_by(f32::total_cmp);
         for rank in [0, 9, 100] {
-            let tau = [packed.space.tau(filter, sorted[rank])];
-            let job =
-                tile::Scan { panels: packed.values.as_slice(), bias: &packed.bias, queries: &placed, tau: &tau, dim };
+            let tau = [packed.filter.tau(filter, sorted[rank])];
+            let panels = packed.values.as_slice();
+            let job = tile::Scan { form, panels, bias: &halved, queries: &placed, tau: &tau, words };
             let mut passed = vec![false; references.rows()];
             let (mut from, panels) = (0, packed.bias.len() / simd.rows);
             let mut hits = tile::Hits::NONE;
@@ -196,8 +202,10 @@ fn passes(metric: Metric, simd: &Simd, queries: &RowBlock, references: &RowBlock
                 for lane in (0..simd.rows).filter(|lane| from < panels && hits.masks[0] >> lane & 1 == 1) {
                     let r = from * simd.rows + lane;
                     passed[r] = true;
-                    let highest = f64::from(hits.sums[0][lane]) + f64::from(packed.slack(r));
-                    let bound = packed.space.bound(filter, highest);
+                    let sum = hits.sums[0][lane];
+                    let highest = form.value(form.order(sum)) + f64::from(packed.slack(r));
+                    let bound =
+                        if sum == form.always() { f32::INFINITY } else { packed.filter.bound(filter, highest) };
                     assert!(distances[r] <= bound, "{metric} on {}, {what}: {} > {bound}", simd.name, distances[r]);
                 }
                 from += 1;
