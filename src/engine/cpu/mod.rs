@@ -130,18 +130,21 @@ impl CpuEngine {
 
     /// Cuts visits into tasks: by queries, and by references as well where the queries are too few for all threads.
     fn tasks<'a>(&self, queries: &Queries, packed: &Packed, visits: &'a [Visit]) -> Vec<Task<'a>> {
-        let size = queries_per_task(packed.filter.form().words(queries.block.dim()), &self.simd);
-        let wanted = TASKS_PER_THREAD * self.pool.current_num_threads();
+        let threads = self.pool.current_num_threads();
+        let words = packed.filter.form().words(queries.block.dim());
+        let size = |count: usize| queries_per_task(words, &self.simd, count, threads);
+        let wanted = TASKS_PER_THREAD * threads;
         let count = |visit: &Visit| match &visit.queries {
             VisitQueries::All => queries.block.rows(),
             VisitQueries::List(list) => list.len(),
         };
-        let by_queries: usize = visits.iter().map(|visit| count(visit).div_ceil(size)).sum();
+        let by_queries: usize = visits.iter().map(|visit| count(visit).div_ceil(size(count(visit)))).sum();
         let parts = wanted.div_ceil(by_queries.max(1));
         let mut tasks = Vec::with_capacity(by_queries);
         for visit in visits {
             let rows = index(visit.rows.start)..index(visit.rows.end);
             let cut = split(rows, parts);
+            let size = size(count(visit));
             for first in (0..count(visit)).step_by(size) {
                 let end = (first + size).min(count(visit));
                 for rows in &cut {

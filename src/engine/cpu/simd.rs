@@ -158,13 +158,16 @@ fn prefetch(at: *const i32) {
 unsafe fn keep<V: Register, const R: usize, const W: usize>(job: &Scan<'_>, sums: &[[V; R]; W], hits: &mut Hits) {
     // SAFETY: as in `scan`, the only caller.
     unsafe {
+        hits.queries = 0;
         for i in 0..W {
             let limit = V::splat(*job.tau.as_ptr().add(i));
-            hits.masks[i] = 0;
+            let mut mask = 0;
             for j in 0..R {
-                hits.masks[i] |= sums[i][j].not_above(limit) << (j * V::LANES);
+                mask |= sums[i][j].not_above(limit) << (j * V::LANES);
                 sums[i][j].store(hits.sums[i].as_mut_ptr().add(j * V::LANES));
             }
+            hits.masks[i] = mask;
+            hits.queries |= u32::from(mask != 0) << i;
         }
     }
 }

@@ -20,9 +20,9 @@ use crate::topk::nearer;
 
 /// Most queries in a task: enough that reading a panel from memory is paid for, few enough for their candidates to stay
 /// in the cache.
-const QUERIES_MAX: usize = 48;
+const QUERIES_MAX: usize = 96;
 /// Bytes of queries in the filter's space that stay in the cache beside the panels.
-const QUERY_BYTES: usize = 96 << 10;
+const QUERY_BYTES: usize = 384 << 10;
 /// Bytes of panels that all queries of a task pass before the next ones are read: half of a small L2 cache.
 const BLOCK_BYTES: usize = 24 << 10;
 /// Queries that were halved so much more often than others do not share a tile: all would have the error of the worst.
@@ -89,18 +89,28 @@ pub(super) struct Scratch {
     merged: Vec<Pair>,
 }
 
-/// How many queries a task should have.
-pub(super) fn queries_per_task(words: usize, simd: &Simd) -> usize {
+/// How many queries a task may have.
+fn queries_max(words: usize, simd: &Simd) -> usize {
     let widest = simd.widths.last().copied().unwrap_or(1);
     let fit = (QUERY_BYTES / (size_of::<i32>() * words)).clamp(widest, QUERIES_MAX);
     fit - fit % widest
+}
+
+/// How many queries a task should have, of so many: as many as it may, or up to half of that where it leaves every thread
+/// the same number of tasks.
+pub(super) fn queries_per_task(words: usize, simd: &Simd, queries: usize, threads: usize) -> usize {
+    let most = queries_max(words, simd);
+    let widest = simd.widths.last().copied().unwrap_or(1);
+    let tasks = queries.div_ceil(most).next_multiple_of(threads).max(1);
+    let even = queries.div_ceil(tasks).next_multiple_of(widest);
+    if queries > most && 2 * even >= most { even } else { most }
 }
 
 /// Bytes that one thread's scratch takes.
 pub(super) fn scratch_bytes(dim: usize, k: usize, simd: &Simd) -> usize {
     // A grid's queries take half the words each, and there may be more of them.
     let words = Form::Pairs.words(dim);
-    let queries = queries_per_task(words, simd) + WIDTH_MAX;
+    let queries = queries_max(words, simd) + WIDTH_MAX;
     let pending = Pending::room(k) * size_of::<u64>();
     let query = 2 * dim * size_of::<i32>() + pending + size_of::<QueryFilter>() + size_of::<Norm>() + 64;
     let found = (Pending::room(k) + TWINS + k) * size_of::<Pair>();
@@ -235,11 +245,8 @@ impl Search<'_> {
                 return;
             }
             let first = (run.start + from) * lanes;
-            for slot in 0..group.count {
-                let mut mask = hits.masks[slot];
-                while mask != 0 {
-                    let lane = index(mask.trailing_zeros());
-                    mask &= mask - 1;
+            for slot in bits(hits.queries).take_while(|&slot| slot < group.count) {
+                for lane in bits(hits.masks[slot]) {
                     if rows.contains(&(first + lane)) {
                         self.take(scratch, group, slot, first + lane, hits.sums[slot][lane]);
                     }
@@ -343,6 +350,16 @@ impl Search<'_> {
         };
         !own && !same
     }
+}
+
+/// Where a mask's bits are, ascending.
+#[inline]
+fn bits(mut mask: u32) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let at = (mask != 0).then(|| index(mask.trailing_zeros()));
+        mask &= mask.wrapping_sub(1);
+        at
+    })
 }
 
 /// A u32 as an index.

@@ -80,6 +80,8 @@ pub(super) fn float(word: i32) -> f32 {
 /// What a scan stopped at, for each query of the tile.
 #[derive(Clone, Debug)]
 pub(super) struct Hits {
+    /// Which queries have any, a bit each.
+    pub queries: u32,
     /// Which references of the panel are not above τ, a bit each.
     pub masks: [u32; WIDTH_MAX],
     /// The sums of all references of the panel.
@@ -88,7 +90,7 @@ pub(super) struct Hits {
 
 impl Hits {
     /// Nothing yet.
-    pub const NONE: Self = Self { masks: [0; WIDTH_MAX], sums: [[0; ROWS_MAX]; WIDTH_MAX] };
+    pub const NONE: Self = Self { queries: 0, masks: [0; WIDTH_MAX], sums: [[0; ROWS_MAX]; WIDTH_MAX] };
 }
 
 /// Consecutive panels against one tile of queries.
