@@ -31,12 +31,13 @@ WANTED = """
 MAIN = """
 ## Exact search
 
-faiss is `IndexFlatL2`, the faster of two runs: with all instructions there are, and held to AVX2. By itself it multiplies matrices only where queries × d reach 128,000; where they do not,
-a second line has it with that threshold lowered to 20 ("with BLAS"). sgemm is that of numpy (OpenBLAS), 4096 × 4096 ×
-4096 on as many threads: {gflops:.0f} GFLOP/s. A pair counts as 2 × d operations; atlasknn may pass 100%, since it sorts pairs
-out in whole numbers of 16 bits, which take half the instructions, before the exact distances of those that are left. Rates are in Gpair/s, with the slowest and
-fastest repeat. "Same ids" is the share of atlasknn's neighbours of the first 1,000 queries that faiss has too. Memory is
-the peak of the process while it searches.
+faiss is `IndexFlatL2`, the faster of two runs: with all instructions there are, and held to AVX2. By itself it multiplies
+matrices only where queries × d reach 128,000; where they do not, a second line has it with that threshold lowered to 20
+("with BLAS"). sgemm is that of numpy (OpenBLAS), 4096 × 4096 × 4096 on as many threads: {gflops:.0f} GFLOP/s. A pair
+counts as 2 × d operations. atlasknn may be above 100%: it sorts pairs out in whole numbers of 16 bits, which take half
+the instructions of f32, before it computes the exact distances of those that are left. Rates are in Gpair/s, with the
+slowest and fastest repeat. "Same ids" is the share of atlasknn's neighbours of the first 1,000 queries that faiss has
+too. Memory is the peak of the process while it searches.
 
 | case | references × queries × d, k | faiss | atlasknn | ratio | of sgemm | same ids | memory, MiB: faiss, atlasknn |
 |---|---|---|---|---|---|---|---|

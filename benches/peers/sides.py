@@ -80,7 +80,6 @@ class Side:
             script = str(Path(__file__).with_name("peer.py"))
             command = [sys.executable, script, name, references, queries, str(case.k), str(threads), batch]
             command += [str(self.ids)]
-        count = str(threads)
         settings = AVX2 if "AVX2" in suffix else {"OPENBLAS_CORETYPE": blas_core()} if blas_core() else {}
         self.process = subprocess.Popen(
             command, env=environment(threads) | settings, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1

@@ -71,7 +71,8 @@ impl Grid {
         let middle = sizes.len() / 2;
         let (_, &mut median, longer) = sizes.select_nth_unstable_by(middle, f32::total_cmp);
         let longest = longer.iter().copied().fold(median, f32::max);
-        let most = if median > 0.0 { (OUTLIER * f64::from(median)).min(f64::from(longest)) } else { f64::from(longest) };
+        let most =
+            if median > 0.0 { (OUTLIER * f64::from(median)).min(f64::from(longest)) } else { f64::from(longest) };
         let outliers = sizes.iter().filter(|&&size| f64::from(size) > most || size.is_infinite()).count();
         let scale = LONGEST / most;
         let suits = most > 0.0 && scale.is_normal() && outliers <= 1 + sizes.len() / OUTLIERS;

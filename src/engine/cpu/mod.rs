@@ -9,6 +9,8 @@ mod aligned;
 pub(in crate::engine) mod exact;
 mod filter;
 mod grid;
+#[cfg(test)]
+mod grid_tests;
 mod nearest;
 mod panel_order;
 mod panels;
@@ -43,8 +45,7 @@ use crate::units::K;
 pub const SIMD_VARIABLE: &str = "ATLASKNN_SIMD";
 
 /// Every instruction set there is code for, whatever this machine has.
-const NAMES: [&str; 8] =
-    ["avx512-vnni", "avx512-i16", "avx512", "avx2-vnni", "avx2-i16", "avx2", "neon", "portable"];
+const NAMES: [&str; 8] = ["avx512-vnni", "avx512-i16", "avx512", "avx2-vnni", "avx2-i16", "avx2", "neon", "portable"];
 /// Tasks per thread that are worth having, so that none waits long for the last.
 const TASKS_PER_THREAD: usize = 4;
 /// Reference rows below which splitting costs more than it brings: each part begins without a good τ.
@@ -114,11 +115,17 @@ impl CpuEngine {
 
     fn packed(&mut self, part: &Arc<Partition>) -> Result<Arc<Packed>, EngineError> {
         self.forget_dropped();
+        let mut grid = true;
         if let Some((_, packed)) = self.packed.get(&part.key()) {
-            return Ok(Arc::clone(packed));
+            if !packed.is_too_coarse() {
+                return Ok(Arc::clone(packed));
+            }
+            grid = false;
+            // Given back before it is packed again: only one of the two is in the plan.
+            self.packed.remove(&part.key());
         }
         let queries = self.begun("visit")?;
-        let packed = self.pool.install(|| Packed::new(self.metric, &self.simd, part, queries))?;
+        let packed = self.pool.install(|| Packed::new(self.metric, &self.simd, part, queries, grid))?;
         let packed = Arc::new(packed);
         self.packed.insert(part.key(), (Arc::downgrade(part), Arc::clone(&packed)));
         Ok(packed)

@@ -1,6 +1,7 @@
 //! A partition as the inner loop reads it: panels of references in the filter's form, packed in parallel.
 
 use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rayon::prelude::*;
 
@@ -21,8 +22,8 @@ use crate::metric::Metric;
 pub(super) const TWINS: usize = 257;
 /// References and queries that a grid is tried on.
 const TRIED: (usize, usize) = (512, 8);
-/// One pair in so many may pass the filter beside those that have to: more would take longer than the grid saves.
-const PASSING: usize = 256;
+/// One pair in so many may pass a grid's filter in vain: more would take longer than the grid saves.
+const IN_VAIN: usize = 256;
 
 /// A packed partition. The rows themselves stay in the [`Partition`]: exact distances are taken from there.
 #[derive(Debug)]
@@ -38,12 +39,21 @@ pub(super) struct Packed {
     pub repeats: Vec<Range<usize>>,
     /// Each row's norm, for the metrics that have one.
     norms: Vec<Norm>,
+    /// Pairs that were searched so far, and those that were computed exactly and were not among the nearest.
+    searched: AtomicUsize,
+    in_vain: AtomicUsize,
 }
 
 impl Packed {
     /// Packs all rows of a partition: onto a grid where the path can scan one and it suits these rows and the queries
-    /// there are now, and else as f32.
-    pub fn new(metric: Metric, simd: &Simd, part: &Partition, queries: &Queries) -> Result<Self, EngineError> {
+    /// there are now, and else as f32; as f32 in any case without `grid`.
+    pub fn new(
+        metric: Metric,
+        simd: &Simd,
+        part: &Partition,
+        queries: &Queries,
+        grid: bool,
+    ) -> Result<Self, EngineError> {
         let block = &part.block;
         let (dim, rows) = (block.dim(), simd.rows);
         check_rows(metric, block, "reference")?;
@@ -54,7 +64,7 @@ impl Packed {
         };
         let norm_of = |row: usize| norms.get(row).copied().unwrap_or(Norm::IDENTITY);
         let space = Space::of(metric, block, norm_of);
-        let grid = if simd.has_pairs() { Grid::of(metric, block, &space, norm_of) } else { None };
+        let grid = if simd.has_pairs() && grid { Grid::of(metric, block, &space, norm_of) } else { None };
         let grid = grid.filter(|grid| Trial { metric, simd, block, queries }.suits(grid, norm_of));
         let mut filter = grid.map_or(Filter::Floats(space), Filter::Pairs);
         let words = filter.form().words(dim);
@@ -83,7 +93,8 @@ impl Packed {
             bias[run.clone()].fill(filter.form().never());
         }
         filter.take_errors(&mut slack);
-        Ok(Self { filter, values, bias, slack, repeats, norms })
+        let (searched, in_vain) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        Ok(Self { filter, values, bias, slack, repeats, norms, searched, in_vain })
     }
 
     /// A row's norm.
@@ -96,6 +107,18 @@ impl Packed {
     #[inline]
     pub fn slack(&self, row: usize) -> f32 {
         self.slack.get(row).copied().unwrap_or(0.0)
+    }
+
+    /// Takes down how many pairs were searched, and how many of them computed exactly in vain.
+    pub fn note(&self, searched: usize, in_vain: usize) {
+        self.searched.fetch_add(searched, Ordering::Relaxed);
+        self.in_vain.fetch_add(in_vain, Ordering::Relaxed);
+    }
+
+    /// Whether it is a grid that has let too many pairs pass: later queries may be unlike those it was tried on.
+    pub fn is_too_coarse(&self) -> bool {
+        let (searched, in_vain) = (self.searched.load(Ordering::Relaxed), self.in_vain.load(Ordering::Relaxed));
+        self.filter.form() == Form::Pairs && in_vain > searched / IN_VAIN
     }
 
     /// Bytes per reference of what [`Packed::new`] makes, in the larger form, which is f32.
@@ -144,9 +167,10 @@ impl Trial<'_> {
             let kth = *distances.select_nth_unstable_by(rank - 1, f32::total_cmp).1;
             let filter = grid.query(row, norm_q, 0, &mut placed);
             let tau = grid.tau(filter, kth);
-            passed += (0..n).filter(|&i| grid.sum(&placed, &values[i * words..][..words], biases[i], filter) <= tau).count();
+            passed +=
+                (0..n).filter(|&i| grid.sum(&placed, &values[i * words..][..words], biases[i], filter) <= tau).count();
         }
-        passed <= tried * (2 * rank + n / PASSING)
+        passed <= tried * (2 * rank + n / IN_VAIN)
     }
 }
 

@@ -87,6 +87,8 @@ pub(super) struct Scratch {
     limits: Vec<Pair>,
     found: Vec<Pair>,
     merged: Vec<Pair>,
+    /// Pairs that were computed exactly and were not near enough.
+    in_vain: usize,
 }
 
 /// How many queries a task may have.
@@ -122,6 +124,7 @@ impl Search<'_> {
     /// Searches and merges what is found into the queries' top-k.
     pub fn run(&self, task: &Task<'_>, scratch: &mut Scratch) {
         scratch.rows.clear();
+        scratch.in_vain = 0;
         match &task.queries {
             QueryRows::Run(range) => scratch.rows.extend(range.clone()),
             QueryRows::List(list) => scratch.rows.extend(list.iter().map(|&row| index(row))),
@@ -148,6 +151,9 @@ impl Search<'_> {
                 self.resolve(scratch, group.first + slot);
             }
         }
+        // A few for every query are what any filter lets pass.
+        let few = self.queries.k.get() * scratch.rows.len();
+        self.packed.note(scratch.rows.len() * task.rows.len(), scratch.in_vain.saturating_sub(few));
     }
 
     fn words(&self) -> usize {
@@ -324,6 +330,8 @@ impl Search<'_> {
         let pair = (distance(self.metric, sum, norm, norm_r), block.ids().get(reference).0);
         if nearer(pair, scratch.limits[query]) == Ordering::Less {
             scratch.found.push(pair);
+        } else {
+            scratch.in_vain += 1;
         }
     }
 

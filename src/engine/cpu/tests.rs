@@ -168,7 +168,7 @@ fn passes(metric: Metric, simd: &Simd, queries: &RowBlock, references: &RowBlock
     let part = Partition::new(references.clone());
     // Subnormal rows may be constant.
     let Ok(held) = Queries::new(metric, queries, k(10), &Exclude::Nothing) else { return };
-    let Ok(packed) = Packed::new(metric, simd, &part, &held) else { return };
+    let Ok(packed) = Packed::new(metric, simd, &part, &held, true) else { return };
     let (form, words) = (packed.filter.form(), packed.filter.form().words(dim));
     for row in 0..queries.rows() {
         let values = queries.row(row);
@@ -204,8 +204,7 @@ fn passes(metric: Metric, simd: &Simd, queries: &RowBlock, references: &RowBlock
                     passed[r] = true;
                     let sum = hits.sums[0][lane];
                     let highest = form.value(form.order(sum)) + f64::from(packed.slack(r));
-                    let bound =
-                        if sum == form.always() { f32::INFINITY } else { packed.filter.bound(filter, highest) };
+                    let bound = if sum == form.always() { f32::INFINITY } else { packed.filter.bound(filter, highest) };
                     assert!(distances[r] <= bound, "{metric} on {}, {what}: {} > {bound}", simd.name, distances[r]);
                 }
                 from += 1;
