@@ -134,14 +134,6 @@ impl Grid {
         QueryFilter { gain: self.scale, offset: 0.0, slack: f64::INFINITY, halvings }
     }
 
-    /// acc of one pair, as a scan sums it.
-    pub fn sum(&self, query: &[i32], reference: &[i32], bias: i32, filter: QueryFilter) -> i32 {
-        let half = |word: i32, shift: u32| (word << shift) >> 16;
-        let product = |(&q, &r): (&i32, &i32)| half(q, 16) * half(r, 16) + half(q, 0) * half(r, 0);
-        let bias = if bias == Form::Pairs.always() { bias } else { bias >> filter.halvings };
-        query.iter().zip(reference).map(product).fold(bias, i32::wrapping_add)
-    }
-
     /// The largest acc of any pair whose f32 distance could be `bound` or less.
     pub fn tau(&self, filter: QueryFilter, bound: f32) -> i32 {
         // Whatever rounds to `bound` lies below the next f32.
@@ -171,6 +163,14 @@ impl Grid {
         };
         if bound.is_finite() { round_up(bound).next_up() } else { f32::INFINITY }
     }
+}
+
+/// acc of one pair, as a scan sums it for a query that was halved so many times.
+pub(super) fn sum(query: &[i32], reference: &[i32], bias: i32, halvings: u32) -> i32 {
+    let half = |word: i32, shift: u32| (word << shift) >> 16;
+    let product = |(&q, &r): (&i32, &i32)| half(q, 16) * half(r, 16) + half(q, 0) * half(r, 0);
+    let bias = if bias == Form::Pairs.always() { bias } else { bias >> halvings };
+    query.iter().zip(reference).map(product).fold(bias, i32::wrapping_add)
 }
 
 /// τ stays within this, above every sum of rows that fit and below the bias of one that must not pass.

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
 use super::exact::{self, Norm};
-use super::grid::Grid;
+use super::grid::{Grid, sum};
 use super::simd;
 use super::space::{QueryFilter, Space};
 use super::tile::{Form, Hits, Scan};
@@ -105,16 +105,16 @@ impl Placed {
 
     fn sums(&self, filter: QueryFilter, query: &[i32]) -> Vec<i32> {
         let rows = self.values.chunks(self.words).zip(&self.bias);
-        rows.map(|(row, &bias)| self.grid.sum(query, row, bias, filter)).collect()
+        rows.map(|(row, &bias)| sum(query, row, bias, filter.halvings)).collect()
     }
 }
 
 /// Exact distances of one query.
 fn distances(metric: Metric, query: &[f32], norm: Norm, references: &RowBlock) -> Vec<f32> {
-    let sum = simd::available(metric).pop().expect("the portable path");
+    let portable = simd::available(metric).pop().expect("the portable path");
     let one = |row: usize| {
         let norm_r = Norm::of(metric, references.row(row));
-        exact::distance(metric, sum.sum(query, references.row(row), norm, norm_r), norm, norm_r)
+        exact::distance(metric, portable.sum(query, references.row(row), norm, norm_r), norm, norm_r)
     };
     (0..references.rows()).map(one).collect()
 }
@@ -230,6 +230,7 @@ fn sums_are_exact_on_every_path_as_far_as_they_may_go() {
 }
 
 /// Whole numbers as words.
+#[allow(clippy::cast_possible_truncation)] // they are small
 fn pack(values: &[f32]) -> Vec<i32> {
     let half = |value: f32| i32::from(value as i16) & 0xFFFF;
     values.chunks(2).map(|pair| half(pair[0]) | pair.get(1).map_or(0, |&value| half(value)) << 16).collect()

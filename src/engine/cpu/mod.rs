@@ -1,6 +1,7 @@
-//! The CPU engine: exact search in SIMD tiles, an f32 filter with proven bounds before f64 distances.
+//! The CPU engine: exact search in SIMD tiles, a filter with proven bounds before f64 distances.
 //!
-//! A partition is packed once into `panels` in the filter's `space`. A `task` takes some queries past its panels with the
+//! A partition is packed once into `panels` for its `filter`: on a `grid` of 16-bit whole numbers, which takes half the
+//! instructions, or in a `space` of f32 for the metrics, rows and instruction sets that have no such grid. A `task` takes some queries past its panels with the
 //! loops of `simd`, keeps what passes `pending`, and merges the `nearest` by their `exact` distances. The filter only ever
 //! drops what cannot be among the k nearest, so the result does not depend on centre, scale, instruction set, order,
 //! splits or threads. It starts no threads and lives in the pool it is given.
@@ -44,7 +45,9 @@ use crate::units::K;
 /// The environment variable that forces an instruction set.
 pub const SIMD_VARIABLE: &str = "ATLASKNN_SIMD";
 
-/// Every instruction set there is code for, whatever this machine has.
+/// Every path there is code for, whatever this machine has. `vnni` and `i16` filter on whole numbers of 16 bits, with and
+/// without an instruction of its own for it; the others on f32. See `simd::available`
+/// for which have been run.
 const NAMES: [&str; 8] = ["avx512-vnni", "avx512-i16", "avx512", "avx2-vnni", "avx2-i16", "avx2", "neon", "portable"];
 /// Tasks per thread that are worth having, so that none waits long for the last.
 const TASKS_PER_THREAD: usize = 4;
@@ -58,7 +61,8 @@ pub struct CpuConfig {
     pub metric: Metric,
     /// Where all the work is done.
     pub pool: Arc<rayon::ThreadPool>,
-    /// `portable`, `avx2`, `avx512` or `neon`; `None` takes the environment variable `ATLASKNN_SIMD`, or else the best
+    /// `portable`, `neon`, `avx2` or `avx512`, which filter in f32, or `avx2-i16`, `avx2-vnni`, `avx512-i16` or
+    /// `avx512-vnni`, which do in whole numbers; `None` takes the environment variable `ATLASKNN_SIMD`, or else the best
     /// this machine has.
     pub simd: Option<String>,
 }

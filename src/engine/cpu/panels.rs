@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use super::aligned::Aligned;
 use super::exact::{Norm, check_rows, distance, is_directional};
 use super::filter::Filter;
-use super::grid::Grid;
+use super::grid::{Grid, sum};
 use super::queries::Queries;
 use super::simd::Simd;
 use super::space::Space;
@@ -160,15 +160,16 @@ impl Trial<'_> {
             let row = queries.row(query);
             let norm_q = Norm::of(self.metric, row);
             let exact = |&r: &usize| {
-                let sum = self.simd.sum(row, block.row(r), norm_q, norm(r));
-                distance(self.metric, sum, norm_q, norm(r))
+                let exact = self.simd.sum(row, block.row(r), norm_q, norm(r));
+                distance(self.metric, exact, norm_q, norm(r))
             };
             let mut distances: Vec<f32> = references.iter().map(exact).collect();
             let kth = *distances.select_nth_unstable_by(rank - 1, f32::total_cmp).1;
             let filter = grid.query(row, norm_q, 0, &mut placed);
             let tau = grid.tau(filter, kth);
-            passed +=
-                (0..n).filter(|&i| grid.sum(&placed, &values[i * words..][..words], biases[i], filter) <= tau).count();
+            passed += (0..n)
+                .filter(|&i| sum(&placed, &values[i * words..][..words], biases[i], filter.halvings) <= tau)
+                .count();
         }
         passed <= tried * (2 * rank + n / IN_VAIN)
     }
