@@ -52,7 +52,10 @@ fn features() -> Vec<&'static str> {
         ("avx2", std::is_x86_feature_detected!("avx2")),
         ("fma", std::is_x86_feature_detected!("fma")),
         ("f16c", std::is_x86_feature_detected!("f16c")),
+        ("avxvnni", std::is_x86_feature_detected!("avxvnni")),
         ("avx512f", std::is_x86_feature_detected!("avx512f")),
+        ("avx512bw", std::is_x86_feature_detected!("avx512bw")),
+        ("avx512vnni", std::is_x86_feature_detected!("avx512vnni")),
     ]
     .into_iter()
     .filter_map(|(name, there)| there.then_some(name))
