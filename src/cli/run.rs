@@ -29,7 +29,7 @@ pub fn command(command: &Command) -> Result<(), Failure> {
             let json = args.print.json;
             let tell = |message: &str| {
                 if console::is_terminal() {
-                    console::tell(message)
+                    console::tell(message);
                 }
             };
             let (cpu, adapters) = (devices::processor(), devices::tried(devices::adapters(), &tell));
