@@ -295,8 +295,8 @@ pub enum EngineError {
     },
     /// A variant that was tried on an adapter and found wrong neighbours there.
     #[error(
-        "{adapter} finds wrong neighbours with {variant} of the GPU programs; choose another with --device-variant, \
-         or search on the CPU with --device cpu"
+        "{adapter} finds wrong neighbours with {variant} of the GPU programs, or its driver refuses them; search on the \
+         CPU with --device cpu, or see what `atlasknn devices` tells of the others"
     )]
     Unsound {
         /// The variant.

@@ -206,7 +206,7 @@ fn the_environment_forces_the_instruction_set_and_the_manifest_says_which() {
         (command.output().expect("the command starts"), out)
     };
     let mut first = None;
-    for name in ["portable", "avx2", "avx512", "neon"] {
+    for name in ["portable", "avx2", "avx2-i16", "avx2-vnni", "avx512", "avx512-i16", "avx512-vnni", "neon"] {
         let (output, out) = search(name);
         if !output.status.success() {
             let message = text(&output.stderr);

@@ -15,7 +15,9 @@ import cases
 import report
 from data import Data
 from quiet import Quiet
-from sides import Side, recall
+from sides import Side, blas_core, recall
+
+INSTRUCTIONS = ("avx2", "fma", "avx_vnni", "avx512f", "avx512bw", "avx512_vnni")
 
 
 def measure(case, data, options):
@@ -90,7 +92,7 @@ def machine(options):
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         fields = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
         model = f"{fields['model name']} (family {fields['cpu family']})"
-        has = " ".join(name for name in ("avx2", "fma", "avx512f") if name in fields["flags"].split())
+        has = " ".join(name for name in INSTRUCTIONS if name in fields["flags"].split())
     except (OSError, KeyError):
         model, has = platform.processor() or platform.machine(), ""
     lock = Path(__file__).with_name("requirements.txt").read_text().split()
@@ -101,6 +103,7 @@ def machine(options):
         "cores": os.cpu_count(),
         "system": f"{platform.system()} {platform.machine()}",
         "threads": options.threads,
+        "blas": blas_core() or "no OpenBLAS",
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
         "revision": revision.stdout.strip(),
         "packages": [word for word in lock if "==" in word],

@@ -52,7 +52,10 @@ fn features() -> Vec<&'static str> {
         ("avx2", std::is_x86_feature_detected!("avx2")),
         ("fma", std::is_x86_feature_detected!("fma")),
         ("f16c", std::is_x86_feature_detected!("f16c")),
+        ("avxvnni", std::is_x86_feature_detected!("avxvnni")),
         ("avx512f", std::is_x86_feature_detected!("avx512f")),
+        ("avx512bw", std::is_x86_feature_detected!("avx512bw")),
+        ("avx512vnni", std::is_x86_feature_detected!("avx512vnni")),
     ]
     .into_iter()
     .filter_map(|(name, there)| there.then_some(name))
@@ -77,7 +80,7 @@ pub type Tried = (Adapter, Option<Result<Vec<Trial>, EngineError>>);
 /// Tries the variants of the adapters, where they were never tried before.
 pub fn tried(adapters: Vec<Adapter>, tell: &dyn Fn(&str)) -> Vec<Tried> {
     let trials = crate::job::variants::table(&adapters, tell);
-    adapters.into_iter().zip(trials.into_iter().map(Some).chain(std::iter::repeat_with(|| None))).collect()
+    adapters.into_iter().zip(trials).collect()
 }
 
 /// For a program.
@@ -105,6 +108,8 @@ pub fn json(cpu: &Processor, adapters: &[Tried]) -> Value {
             "features": adapter.features,
             "variants": Variant::of(adapter).iter().map(|variant| variant.name).collect::<Vec<_>>(),
             "gpairs_per_second": rates(trials.as_ref()),
+            "trial_error": trials.as_ref().and_then(|trials| trials.as_ref().err()).map(ToString::to_string),
+            "subgroup_invocations": [adapter.subgroup_invocations.0, adapter.subgroup_invocations.1],
         })
     });
     let backend = || json!({ "built": true, "methods": ["exact"], "metrics": Metric::ALL.map(Metric::name) });
@@ -130,7 +135,7 @@ fn in_words(variant: &Variant, trials: Option<&Result<Vec<Trial>, EngineError>>)
     match trials.iter().find(|trial| trial.variant == variant.name).map(|trial| trial.pairs_per_second) {
         Some(Some(rate)) if rate < 1e9 => format!("; {:.0} Mpair/s here", rate / 1e6),
         Some(Some(rate)) => format!("; {:.0} Gpair/s here", rate / 1e9),
-        Some(None) => "; finds wrong neighbours here and is not used".to_owned(),
+        Some(None) => "; finds wrong neighbours here, or none, and is not used".to_owned(),
         None => String::new(),
     }
 }
@@ -230,7 +235,7 @@ mod tests {
         for (n, (adapter, _)) in found.iter().enumerate() {
             assert!(page.contains(&format!("gpu:{n}")) && page.contains(&adapter.name), "{page}");
             assert!(page.contains("variant portable") && page.contains("; 3 Gpair/s here"), "{page}");
-            assert!(page.contains("finds wrong neighbours here"), "{page}");
+            assert!(page.contains("finds wrong neighbours here, or none"), "{page}");
             assert_eq!(json["devices"][n + 1]["gpairs_per_second"]["portable"], 3.0);
             assert_eq!(json["devices"][n + 1]["device"], format!("gpu:{n}"));
         }

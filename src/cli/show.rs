@@ -201,9 +201,10 @@ const PROBLEMS_SHOWN: usize = 20;
 /// A check of an output, as a person reads it.
 pub fn verification(out: &Path, found: &Verification) -> String {
     let seen = format!(
-        "{} ({}) and the neighbours of {}",
+        "{} ({}) and the {} of {}",
         text::counted(found.files, "file"),
         ByteCount(found.bytes),
+        if found.is_index { "places" } else { "neighbours" },
         text::counted(found.rows, "cell"),
     );
     if found.problems.is_empty() {

@@ -147,7 +147,7 @@ Device memory, of the 2.0 GiB allowed
 #[test]
 fn problems_are_listed_and_many_are_counted() {
     let out = PathBuf::from("out.zarr");
-    let found = Verification { files: 3, bytes: 1 << 20, rows: 1000, problems: Vec::new() };
+    let found = Verification { files: 3, bytes: 1 << 20, rows: 1000, is_index: false, problems: Vec::new() };
     assert_eq!(
         verification(&out, &found),
         "out.zarr is sound: checked 3 files (1.0 MiB) and the neighbours of 1,000 cells.\n"

@@ -26,6 +26,7 @@ pub struct Several {
 struct Begun {
     rows: usize,
     dim: usize,
+    k: K,
     parts: Vec<Range<usize>>,
 }
 
@@ -60,13 +61,19 @@ impl Several {
         call: &'static str,
         top: impl Fn(&mut dyn Engine) -> Result<TopK, EngineError> + Sync,
     ) -> Result<TopK, EngineError> {
-        let mut tops = self.each(call, |engine, _| top(engine))?.into_iter();
-        let first = tops.next().ok_or(EngineError::NotBegun { call })?;
-        Ok(tops.fold(first, |all, part| all.followed_by(&part)))
+        let (rows, k) = self.begun.as_ref().map(|begun| (begun.rows, begun.k)).ok_or(EngineError::NotBegun { call })?;
+        let parts = self.each(call, |engine, _| top(engine))?;
+        let mut all = TopK::empty(rows, k);
+        let mut at = 0;
+        for part in parts {
+            all.copy_rows(at, &part, 0, part.rows());
+            at += part.rows();
+        }
+        Ok(all)
     }
 }
 
-/// Cuts rows into so many runs, as even as can be; the last may be empty.
+/// Cuts rows into so many runs, as even as can be; some are empty where there are few.
 fn cut(rows: usize, parts: usize) -> Vec<Range<usize>> {
     let at = |part: usize| part * rows / parts;
     (0..parts).map(|part| at(part)..at(part + 1)).collect()
@@ -117,8 +124,8 @@ impl Engine for Several {
         let device_most = |of: fn(&DeviceLimits) -> u64| devices.iter().map(|device| of(device)).max().unwrap_or(0);
         EngineLimits {
             kind: all[0].kind,
-            // Each engine is given its part as a block of its own.
-            bytes_per_query: most(|limits| limits.bytes_per_query) + (dim * size_of::<f32>()) as u64 + 12,
+            // Each engine is given its part as a block of its own, and gives its part of the top-k.
+            bytes_per_query: most(|limits| limits.bytes_per_query) + (dim * 4 + 12).max(12 * k.get()) as u64,
             bytes_per_reference: most(|limits| limits.bytes_per_reference) * n,
             bytes_fixed: all.iter().map(|limits| limits.bytes_fixed).sum(),
             partition_bytes_max: all.iter().map(|limits| limits.partition_bytes_max).min().unwrap_or(0),
@@ -142,7 +149,7 @@ impl Engine for Several {
             return Err(EngineError::Shape { what: "exclusion groups", why });
         }
         let parts = cut(queries.rows(), self.engines.len());
-        self.begun = Some(Begun { rows: queries.rows(), dim: queries.dim(), parts });
+        self.begun = Some(Begun { rows: queries.rows(), dim: queries.dim(), k, parts });
         let begin = |engine: &mut dyn Engine, rows: &Range<usize>| {
             engine.begin(&part_of(queries, rows)?, k, &exclude_of(exclude, rows))
         };

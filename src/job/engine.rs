@@ -8,7 +8,7 @@ use super::run::{Run, processor_name};
 use super::variants::{self, driver};
 use crate::engine::Engine;
 use crate::engine::cpu::{CpuConfig, CpuEngine};
-use crate::engine::gpu::{Adapter, AdapterChoice, DEFAULT_MEMORY, GpuConfig, GpuEngine, choose};
+use crate::engine::gpu::{Adapter, AdapterChoice, DEFAULT_MEMORY, GpuConfig, GpuEngine, Variant, choose};
 use crate::engine::several::Several;
 use crate::error::{EngineError, Error};
 use crate::metric::Metric;
@@ -104,6 +104,7 @@ impl Opened {
             .collect::<Result<Vec<_>, _>>()?;
         if configs.len() > 1 {
             run.observer.note(&format!("{} adapters share the queries", configs.len()));
+            warn_of_slow(&configs, run);
         }
         let engines = configs.iter().map(|config| GpuEngine::new(config.clone())).collect::<Result<Vec<_>, _>>()?;
         let record = EngineRecord {
@@ -128,6 +129,9 @@ fn config(adapter: Adapter, request: &DeviceRequest, metric: Metric, run: &Run<'
         pairs_per_second: None,
         adapter,
     };
+    if let Some(name) = &config.variant {
+        Variant::named(name, &config.adapter)?;
+    }
     // In software nothing is fast, and trying would take longer than most searches.
     if config.adapter.is_software() {
         return Ok(config);
@@ -143,12 +147,24 @@ fn config(adapter: Adapter, request: &DeviceRequest, metric: Metric, run: &Run<'
             config.pairs_per_second = trial.pairs_per_second;
             Ok(config)
         }
-        // A name that is not there is refused when the adapter is opened.
-        None if config.variant.is_some() => Ok(config),
         _ => Err(EngineError::Unsound {
-            variant: config.variant.unwrap_or_else(|| "any variant".to_owned()),
+            variant: config.variant.map_or_else(|| "every variant".to_owned(), |name| format!("variant {name}")),
             adapter: config.adapter.name,
         }),
+    }
+}
+
+/// The queries are shared evenly, so a slow adapter can make all of them slower than the fastest alone.
+fn warn_of_slow(configs: &[GpuConfig], run: &Run<'_>) {
+    let rate = |config: &&GpuConfig| config.pairs_per_second.unwrap_or(0.0);
+    let by_rate = |a: &&GpuConfig, b: &&GpuConfig| rate(a).total_cmp(&rate(b));
+    if let (Some(slow), Some(fast)) = (configs.iter().min_by(by_rate), configs.iter().max_by(by_rate))
+        && rate(&slow) * (configs.len() as f64) < rate(&fast)
+    {
+        run.observer.warn(&format!(
+            "all wait for {}: {} alone would be faster; choose it with --device",
+            slow.adapter.name, fast.adapter.name
+        ));
     }
 }
 

@@ -276,8 +276,10 @@ pub struct Verification {
     pub files: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// Rows of neighbours whose order and range were checked.
+    /// Rows of neighbours whose order and range were checked, or rows of an index that are where it says.
     pub rows: u64,
+    /// Whether it is an index.
+    pub is_index: bool,
     /// What is wrong, a sentence each; empty when all is well.
     pub problems: Vec<String>,
 }

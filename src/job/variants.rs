@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::gpu::trial::{Trial, trials};
-use crate::engine::gpu::{Adapter, Variant};
+use crate::engine::gpu::{Adapter, Variant, shaders_checksum};
 use crate::error::EngineError;
 use crate::store::IoCounters;
 use crate::store::folder::Folder;
@@ -31,7 +31,7 @@ impl Remembered {
         Self {
             adapter: adapter.name.clone(),
             driver: driver(adapter),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
+            version: version(),
             variants: trials.iter().map(|trial| (trial.variant.to_owned(), trial.pairs_per_second)).collect(),
         }
     }
@@ -39,8 +39,7 @@ impl Remembered {
     /// The trials, if they are of this adapter and of all variants that it runs today.
     fn trials(&self, adapter: &Adapter) -> Option<Vec<Trial>> {
         let runs = Variant::of(adapter);
-        let same = (&self.adapter, &self.driver, self.version.as_str())
-            == (&adapter.name, &driver(adapter), env!("CARGO_PKG_VERSION"))
+        let same = (&self.adapter, &self.driver, &self.version) == (&adapter.name, &driver(adapter), &version())
             && self.variants.iter().map(|(name, _)| name.as_str()).eq(runs.iter().map(|variant| variant.name));
         let rates = self.variants.iter().map(|(_, rate)| *rate);
         same.then(|| {
@@ -50,6 +49,11 @@ impl Remembered {
                 .collect()
         })
     }
+}
+
+/// Of this program and of its shaders, which say what is found and how fast.
+fn version() -> String {
+    format!("{} {:08x}", env!("CARGO_PKG_VERSION"), shaders_checksum())
 }
 
 /// Backend and driver: what besides the adapter decides about speed and the last bits.
@@ -63,17 +67,20 @@ pub fn driver(adapter: &Adapter) -> String {
 /// # Errors
 /// Whatever the driver refuses. What cannot be remembered is tried again the next time.
 pub fn of(adapter: &Adapter, pool: &Arc<rayon::ThreadPool>, tell: &dyn Fn(&str)) -> Result<Vec<Trial>, EngineError> {
-    of_in(cache_folder().as_ref(), adapter, || {
-        tell(&format!("trying the GPU programs on {} for the first time, which takes some seconds", adapter.name));
+    let look = || {
+        tell(&format!("trying the GPU programs on {}, which takes some seconds", adapter.name));
         trials(adapter, pool)
-    })
+    };
+    of_in(cache_folder().as_ref(), adapter, look, tell)
 }
 
-/// The trials of each adapter, for a list of them; threads that cannot be started leave nothing known.
+/// The trials of each adapter, for a list of them. Nothing is known of software, which is never tried, nor where threads
+/// cannot be started.
 #[must_use]
-pub fn table(adapters: &[Adapter], tell: &dyn Fn(&str)) -> Vec<Result<Vec<Trial>, EngineError>> {
-    let Ok(pool) = rayon::ThreadPoolBuilder::new().build().map(Arc::new) else { return Vec::new() };
-    adapters.iter().map(|adapter| of(adapter, &pool, tell)).collect()
+pub fn table(adapters: &[Adapter], tell: &dyn Fn(&str)) -> Vec<Option<Result<Vec<Trial>, EngineError>>> {
+    let pool = rayon::ThreadPoolBuilder::new().build().map(Arc::new).ok();
+    let tried = |adapter: &Adapter| pool.as_ref().map(|pool| of(adapter, pool, tell));
+    adapters.iter().map(|adapter| if adapter.is_software() { None } else { tried(adapter) }).collect()
 }
 
 /// The fastest variant that finds what it must, `None` where none does.
@@ -94,6 +101,7 @@ fn of_in(
     folder: Option<&PathBuf>,
     adapter: &Adapter,
     find: impl FnOnce() -> Result<Vec<Trial>, EngineError>,
+    tell: &dyn Fn(&str),
 ) -> Result<Vec<Trial>, EngineError> {
     let folder = folder.map(|path| Folder::new(path, &IoCounters::new()));
     // A file that cannot be read or understood is as good as none.
@@ -108,7 +116,9 @@ fn of_in(
     all.push(new);
     if let (Some(folder), Ok(text)) = (folder, serde_json::to_vec_pretty(&all)) {
         // A home that is read-only, as on some clusters, costs the trial each time.
-        let _ = folder.write(FILE, &text);
+        if let Err(error) = folder.write(FILE, &text) {
+            tell(&format!("this cannot be remembered: {error}; name a folder that can be written in {CACHE_VARIABLE}"));
+        }
     }
     Ok(found)
 }
@@ -119,7 +129,7 @@ mod tests {
     use crate::engine::gpu::adapters;
 
     fn invented(adapter: &Adapter, first: Option<f64>) -> Vec<Trial> {
-        let rates = [first, Some(2e9), Some(3e9)];
+        let rates = [first, Some(2e9), Some(3e9), Some(1e9)];
         let trial =
             |(variant, pairs_per_second): (Variant, Option<f64>)| Trial { variant: variant.name, pairs_per_second };
         Variant::of(adapter).into_iter().zip(rates).map(trial).collect()
@@ -132,10 +142,15 @@ mod tests {
         let adapter = adapters().into_iter().next().expect("an adapter: install mesa-vulkan-drivers");
         let tried = std::cell::Cell::new(0);
         let look = |adapter: &Adapter| {
-            of_in(Some(&folder), adapter, || {
-                tried.set(tried.get() + 1);
-                Ok(invented(adapter, Some(5e9)))
-            })
+            of_in(
+                Some(&folder),
+                adapter,
+                || {
+                    tried.set(tried.get() + 1);
+                    Ok(invented(adapter, Some(5e9)))
+                },
+                &|_| (),
+            )
             .expect("trials")
         };
         assert_eq!((look(&adapter), tried.get()), (invented(&adapter, Some(5e9)), 1));

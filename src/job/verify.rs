@@ -1,9 +1,11 @@
-//! Checks an output: every file there with its checksum, every row of neighbours sorted and in range.
+//! Checks an output: every file there with its checksum, every row of neighbours sorted and in range; of an index, every row
+//! there and within its list's radius.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::index;
 use super::manifest::{File, Manifest};
 use super::output::{read_files, read_manifest, read_markers, stages};
 use super::request::Verification;
@@ -45,6 +47,9 @@ pub fn verify(path: &Path, observer: &dyn Observer) -> Result<Verification, Erro
         let searched = read_markers(&folder, search::STAGE)?;
         let written = |row: u64| manifest.finished || searched.contains_key(&(row / UNIT_ROWS));
         check_rows(&folder, manifest.reference_rows, written, &mut report);
+    }
+    if manifest.command == index::COMMAND && manifest.finished {
+        index::check(path, &mut report);
     }
     observer.end(Stage::Verify);
     Ok(report)

@@ -58,16 +58,18 @@ pub fn offsets(lists: &[List]) -> Vec<u64> {
     std::iter::once(0).chain(ends).collect()
 }
 
-/// The squared distance between a row and a centroid, in f64.
+/// The largest distance between a centroid and some rows, which are put into the space of centroids first. A row without
+/// a direction may be anywhere on the sphere: no query on it is farther from the centroid.
 #[must_use]
-pub fn squared_distance(row: &[f64], centroid: &[f32]) -> f64 {
-    row.iter().zip(centroid).map(|(a, b)| (a - f64::from(*b)).powi(2)).sum()
-}
-
-/// The length of a centroid, in f64.
-#[must_use]
-pub fn length(centroid: &[f32]) -> f64 {
-    centroid.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt()
+pub fn farthest(space: ListSpace, rows: &[f32], centroid: &[f32]) -> f64 {
+    let mut placed = vec![0.0; centroid.len()];
+    let distance = |row: &[f32]| {
+        if !space.place(row, &mut placed) {
+            return 1.0 + centroid.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt();
+        }
+        placed.iter().zip(centroid).map(|(a, b)| (a - f64::from(*b)).powi(2)).sum::<f64>().sqrt()
+    };
+    rows.chunks_exact(centroid.len()).map(distance).fold(0.0, f64::max)
 }
 
 /// A distance as a float32 that is not less, the rounding of its own sum included.
@@ -113,6 +115,15 @@ mod tests {
                 prop_assert!(radius >= distance && radius <= distance * 1.000_001 + more);
             }
         }
+    }
+
+    #[test]
+    fn a_row_without_a_direction_is_as_far_as_any_on_the_sphere() {
+        let centroid = [0.6, 0.0];
+        assert_eq!(farthest(ListSpace::Rows, &[0.6, 3.0, 0.6, -4.0], &centroid), 4.0);
+        assert!(farthest(ListSpace::Unit, &[5.0, 0.0], &centroid) < 0.41);
+        assert!((farthest(ListSpace::Unit, &[5.0, 0.0, 0.0, 0.0], &centroid) - 1.6).abs() < 1e-7);
+        assert_eq!(farthest(ListSpace::Rows, &[], &centroid), 0.0);
     }
 
     #[test]

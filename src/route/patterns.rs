@@ -5,8 +5,8 @@ use crate::plan::sample::Random;
 use crate::store::index::{PATTERNS, Patterns, nearest_pattern};
 
 /// Rounds of learning, and how many of them at the end only settle.
-const ROUNDS: usize = 12;
-const SETTLING: usize = 4;
+const ROUNDS: usize = 8;
+const SETTLING: usize = 3;
 
 /// A few dimensions of some rows.
 struct Part {

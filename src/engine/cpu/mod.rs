@@ -1,12 +1,17 @@
-//! The CPU engine: exact search in SIMD tiles, an f32 filter with proven bounds before f64 distances.
+//! The CPU engine: exact search in SIMD tiles, a filter with proven bounds before f64 distances.
 //!
-//! A partition is packed once into `panels` in the filter's `space`. A `task` takes some queries past its panels with the
+//! A partition is packed once into `panels` for its `filter`: on a `grid` of 16-bit whole numbers, which takes half the
+//! instructions, or in a `space` of f32 for the metrics, rows and instruction sets that have no such grid. A `task` takes some queries past its panels with the
 //! loops of `simd`, keeps what passes `pending`, and merges the `nearest` by their `exact` distances. The filter only ever
 //! drops what cannot be among the k nearest, so the result does not depend on centre, scale, instruction set, order,
 //! splits or threads. It starts no threads and lives in the pool it is given.
 
 mod aligned;
 pub(in crate::engine) mod exact;
+mod filter;
+mod grid;
+#[cfg(test)]
+mod grid_tests;
 mod measure;
 mod nearest;
 mod panel_order;
@@ -42,8 +47,10 @@ use crate::units::K;
 /// The environment variable that forces an instruction set.
 pub const SIMD_VARIABLE: &str = "ATLASKNN_SIMD";
 
-/// Every instruction set there is code for, whatever this machine has.
-const NAMES: [&str; 4] = ["avx512", "avx2", "neon", "portable"];
+/// Every path there is code for, whatever this machine has. `vnni` and `i16` filter on whole numbers of 16 bits, with and
+/// without an instruction of its own for it; the others on f32. See `simd::available`
+/// for which have been run.
+const NAMES: [&str; 8] = ["avx512-vnni", "avx512-i16", "avx512", "avx2-vnni", "avx2-i16", "avx2", "neon", "portable"];
 /// Tasks per thread that are worth having, so that none waits long for the last.
 const TASKS_PER_THREAD: usize = 4;
 /// Reference rows below which splitting costs more than it brings: each part begins without a good τ.
@@ -56,7 +63,8 @@ pub struct CpuConfig {
     pub metric: Metric,
     /// Where all the work is done.
     pub pool: Arc<rayon::ThreadPool>,
-    /// `portable`, `avx2`, `avx512` or `neon`; `None` takes the environment variable `ATLASKNN_SIMD`, or else the best
+    /// `portable`, `neon`, `avx2` or `avx512`, which filter in f32, or `avx2-i16`, `avx2-vnni`, `avx512-i16` or
+    /// `avx512-vnni`, which do in whole numbers; `None` takes the environment variable `ATLASKNN_SIMD`, or else the best
     /// this machine has.
     pub simd: Option<String>,
 }
@@ -113,10 +121,17 @@ impl CpuEngine {
 
     fn packed(&mut self, part: &Arc<Partition>) -> Result<Arc<Packed>, EngineError> {
         self.forget_dropped();
+        let mut grid = true;
         if let Some((_, packed)) = self.packed.get(&part.key()) {
-            return Ok(Arc::clone(packed));
+            if !packed.is_too_coarse() {
+                return Ok(Arc::clone(packed));
+            }
+            grid = false;
+            // Given back before it is packed again: only one of the two is in the plan.
+            self.packed.remove(&part.key());
         }
-        let packed = self.pool.install(|| Packed::new(self.metric, &self.simd, part))?;
+        let queries = self.begun("visit")?;
+        let packed = self.pool.install(|| Packed::new(self.metric, &self.simd, part, queries, grid))?;
         let packed = Arc::new(packed);
         self.packed.insert(part.key(), (Arc::downgrade(part), Arc::clone(&packed)));
         Ok(packed)
@@ -127,19 +142,22 @@ impl CpuEngine {
     }
 
     /// Cuts visits into tasks: by queries, and by references as well where the queries are too few for all threads.
-    fn tasks<'a>(&self, queries: &Queries, visits: &'a [Visit]) -> Vec<Task<'a>> {
-        let size = queries_per_task(queries.block.dim(), &self.simd);
-        let wanted = TASKS_PER_THREAD * self.pool.current_num_threads();
+    fn tasks<'a>(&self, queries: &Queries, packed: &Packed, visits: &'a [Visit]) -> Vec<Task<'a>> {
+        let threads = self.pool.current_num_threads();
+        let words = packed.filter.form().words(queries.block.dim());
+        let size = |count: usize| queries_per_task(words, &self.simd, count, threads);
+        let wanted = TASKS_PER_THREAD * threads;
         let count = |visit: &Visit| match &visit.queries {
             VisitQueries::All => queries.block.rows(),
             VisitQueries::List(list) => list.len(),
         };
-        let by_queries: usize = visits.iter().map(|visit| count(visit).div_ceil(size)).sum();
+        let by_queries: usize = visits.iter().map(|visit| count(visit).div_ceil(size(count(visit)))).sum();
         let parts = wanted.div_ceil(by_queries.max(1));
         let mut tasks = Vec::with_capacity(by_queries);
         for visit in visits {
             let rows = index(visit.rows.start)..index(visit.rows.end);
             let cut = split(rows, parts);
+            let size = size(count(visit));
             for first in (0..count(visit)).step_by(size) {
                 let end = (first + size).min(count(visit));
                 for rows in &cut {
@@ -210,7 +228,7 @@ impl Engine for CpuEngine {
         let packed = self.packed(part)?;
         let queries = self.begun("visit")?;
         let search = Search { metric: self.metric, simd: &self.simd, queries, part, packed: &packed };
-        let tasks = self.tasks(queries, visits);
+        let tasks = self.tasks(queries, &packed, visits);
         self.pool.install(|| {
             tasks.par_iter().with_max_len(1).for_each(|task| {
                 let held = |work: &Mutex<Vec<Scratch>>| work.lock().unwrap_or_else(PoisonError::into_inner).pop();

@@ -1,39 +1,59 @@
-//! A partition as the inner loop reads it: panels of references in the filter's space, packed in parallel.
+//! A partition as the inner loop reads it: panels of references in the filter's form, packed in parallel.
 
 use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rayon::prelude::*;
 
 use super::aligned::Aligned;
-use super::exact::{Norm, check_rows, is_directional};
+use super::exact::{Norm, check_rows, distance, is_directional};
+use super::filter::Filter;
+use super::grid::{Grid, sum};
+use super::queries::Queries;
 use super::simd::Simd;
 use super::space::Space;
+use super::tile::Form;
+use crate::block::RowBlock;
 use crate::engine::Partition;
 use crate::error::EngineError;
 use crate::metric::Metric;
 
 /// How many identical rows before it make a row superfluous: the largest k, and one that may be the query's own row.
 pub(super) const TWINS: usize = 257;
+/// References and queries that a grid is tried on.
+const TRIED: (usize, usize) = (512, 8);
+/// One pair in so many may pass a grid's filter in vain: more would take longer than the grid saves.
+const IN_VAIN: usize = 256;
 
 /// A packed partition. The rows themselves stay in the [`Partition`]: exact distances are taken from there.
 #[derive(Debug)]
 pub(super) struct Packed {
-    pub space: Space,
-    /// `panels × dim × panel rows`; rows beyond the last are zero.
+    pub filter: Filter,
+    /// `panels × words × panel rows`; rows beyond the last are zero.
     pub values: Aligned,
-    /// `panels × panel rows`; +∞, which never passes, for masked rows and beyond the last row.
-    pub bias: Vec<f32>,
-    /// How much higher each row's sum might have been.
+    /// `panels × panel rows`; what never passes, for masked rows and beyond the last row.
+    pub bias: Vec<i32>,
+    /// How much higher each row's sum might have been; nothing where sums have no error of their own.
     slack: Vec<f32>,
     /// Runs of rows that the ones before them make superfluous; their bias is +∞.
     pub repeats: Vec<Range<usize>>,
     /// Each row's norm, for the metrics that have one.
     norms: Vec<Norm>,
+    /// Pairs that were searched so far, and those that were computed exactly and were not among the nearest.
+    searched: AtomicUsize,
+    in_vain: AtomicUsize,
 }
 
 impl Packed {
-    /// Packs all rows of a partition.
-    pub fn new(metric: Metric, simd: &Simd, part: &Partition) -> Result<Self, EngineError> {
+    /// Packs all rows of a partition: onto a grid where the path can scan one and it suits these rows and the queries
+    /// there are now, and else as f32; as f32 in any case without `grid`.
+    pub fn new(
+        metric: Metric,
+        simd: &Simd,
+        part: &Partition,
+        queries: &Queries,
+        grid: bool,
+    ) -> Result<Self, EngineError> {
         let block = &part.block;
         let (dim, rows) = (block.dim(), simd.rows);
         check_rows(metric, block, "reference")?;
@@ -44,31 +64,37 @@ impl Packed {
         };
         let norm_of = |row: usize| norms.get(row).copied().unwrap_or(Norm::IDENTITY);
         let space = Space::of(metric, block, norm_of);
+        let grid = if simd.has_pairs() && grid { Grid::of(metric, block, &space, norm_of) } else { None };
+        let grid = grid.filter(|grid| Trial { metric, simd, block, queries }.suits(grid, norm_of));
+        let mut filter = grid.map_or(Filter::Floats(space), Filter::Pairs);
+        let words = filter.form().words(dim);
         let panels = block.rows().div_ceil(rows);
-        let mut values = Aligned::zeros(panels * dim * rows);
-        let mut bias = vec![f32::INFINITY; panels * rows];
+        let mut values = Aligned::zeros(panels * words * rows);
+        let mut bias = vec![filter.form().never(); panels * rows];
         let mut slack = vec![0.0; panels * rows];
-        let pack = |panel: usize, values: &mut [f32], bias: &mut [f32], slack: &mut [f32]| {
-            let mut placed = vec![0.0; dim];
+        let pack = |panel: usize, values: &mut [i32], bias: &mut [i32], slack: &mut [f32]| {
+            let mut placed = vec![0; words];
             for (lane, (bias, slack)) in bias.iter_mut().zip(slack).enumerate() {
                 let row = panel * rows + lane;
                 if row >= block.rows() || part.mask.as_ref().is_some_and(|mask| !mask[row]) {
                     continue;
                 }
-                (*bias, *slack) = space.reference(block.row(row), norm_of(row), &mut placed);
+                (*bias, *slack) = filter.reference(block.row(row), norm_of(row), &mut placed);
                 for (value, &placed) in values[lane..].iter_mut().step_by(rows).zip(&placed) {
                     *value = placed;
                 }
             }
         };
-        let chunks = values.as_mut_slice().par_chunks_mut(dim * rows);
+        let chunks = values.as_mut_slice().par_chunks_mut(words * rows);
         let chunks = chunks.zip(bias.par_chunks_mut(rows)).zip(slack.par_chunks_mut(rows));
         chunks.enumerate().for_each(|(panel, ((values, bias), slack))| pack(panel, values, bias, slack));
         let repeats = repeats(part);
         for run in &repeats {
-            bias[run.clone()].fill(f32::INFINITY);
+            bias[run.clone()].fill(filter.form().never());
         }
-        Ok(Self { space, values, bias, slack, repeats, norms })
+        filter.take_errors(&mut slack);
+        let (searched, in_vain) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        Ok(Self { filter, values, bias, slack, repeats, norms, searched, in_vain })
     }
 
     /// A row's norm.
@@ -80,13 +106,72 @@ impl Packed {
     /// How much higher a row's sum might have been.
     #[inline]
     pub fn slack(&self, row: usize) -> f32 {
-        self.slack[row]
+        self.slack.get(row).copied().unwrap_or(0.0)
     }
 
-    /// Bytes per reference of what [`Packed::new`] makes.
+    /// Takes down how many pairs were searched, and how many of them computed exactly in vain.
+    pub fn note(&self, searched: usize, in_vain: usize) {
+        self.searched.fetch_add(searched, Ordering::Relaxed);
+        self.in_vain.fetch_add(in_vain, Ordering::Relaxed);
+    }
+
+    /// Whether it is a grid that has let too many pairs pass: later queries may be unlike those it was tried on.
+    pub fn is_too_coarse(&self) -> bool {
+        let (searched, in_vain) = (self.searched.load(Ordering::Relaxed), self.in_vain.load(Ordering::Relaxed));
+        self.filter.form() == Form::Pairs && in_vain > searched / IN_VAIN
+    }
+
+    /// Bytes per reference of what [`Packed::new`] makes, in the larger form, which is f32.
     pub fn bytes_per_reference(metric: Metric, dim: usize) -> usize {
         let norm = if is_directional(metric) { size_of::<Norm>() } else { 0 };
         (dim + 2) * size_of::<f32>() + norm
+    }
+}
+
+/// A try of a grid on some rows, before all are packed.
+struct Trial<'a> {
+    metric: Metric,
+    simd: &'a Simd,
+    block: &'a RowBlock,
+    queries: &'a Queries,
+}
+
+impl Trial<'_> {
+    /// Whether few pairs pass the grid's filter beside those that must.
+    fn suits(&self, grid: &Grid, norm: impl Fn(usize) -> Norm) -> bool {
+        let (block, queries) = (self.block, &self.queries.block);
+        let n = TRIED.0.min(block.rows());
+        let references: Vec<usize> = (0..n).map(|i| i * block.rows() / n).collect();
+        let mut grid = grid.clone();
+        let words = Form::Pairs.words(block.dim());
+        let mut values = vec![0; n * words];
+        let mut biases = Vec::with_capacity(n);
+        for (&row, values) in references.iter().zip(values.chunks_mut(words)) {
+            let (bias, error) = grid.reference(block.row(row), norm(row), values);
+            biases.push(bias);
+            grid.error = grid.error.max(f64::from(error));
+        }
+        // The k-th neighbour among all is about the `rank`-th here.
+        let rank = (self.queries.k.get() * n).div_ceil(block.rows()).min(n);
+        let tried = TRIED.1.min(queries.rows());
+        let mut passed = 0;
+        let mut placed = vec![0; words];
+        for query in (0..tried).map(|i| i * queries.rows() / tried) {
+            let row = queries.row(query);
+            let norm_q = Norm::of(self.metric, row);
+            let exact = |&r: &usize| {
+                let exact = self.simd.sum(row, block.row(r), norm_q, norm(r));
+                distance(self.metric, exact, norm_q, norm(r))
+            };
+            let mut distances: Vec<f32> = references.iter().map(exact).collect();
+            let kth = *distances.select_nth_unstable_by(rank - 1, f32::total_cmp).1;
+            let filter = grid.query(row, norm_q, 0, &mut placed);
+            let tau = grid.tau(filter, kth);
+            passed += (0..n)
+                .filter(|&i| sum(&placed, &values[i * words..][..words], biases[i], filter.halvings) <= tau)
+                .count();
+        }
+        passed <= tried * (2 * rank + n / IN_VAIN)
     }
 }
 
@@ -120,7 +205,7 @@ fn repeats(part: &Partition) -> Vec<Range<usize>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::block::{RowBlock, RowIds};
+    use crate::block::RowIds;
 
     #[test]
     #[allow(clippy::single_range_in_vec_init)]

@@ -28,9 +28,9 @@ impl Pending {
 
     /// Puts a reference behind the others; whether that filled the room.
     #[inline]
-    pub fn push(&mut self, query: usize, acc: f32, row: u32) -> bool {
+    pub fn push(&mut self, query: usize, order: i32, row: u32) -> bool {
         let length = self.lengths[query];
-        self.slots[query * self.room + length] = u64::from(order_of(acc)) << 32 | u64::from(row);
+        self.slots[query * self.room + length] = slot(order, row);
         self.lengths[query] = length + 1;
         length + 1 == self.room
     }
@@ -40,17 +40,17 @@ impl Pending {
         self.lengths[query]
     }
 
-    /// The sums and rows of the `n` with the smallest sums, of at least `n`.
-    pub fn smallest(&mut self, query: usize, n: usize) -> impl Iterator<Item = (f32, u32)> {
+    /// The orders and rows of the `n` with the smallest sums, of at least `n`.
+    pub fn smallest(&mut self, query: usize, n: usize) -> impl Iterator<Item = (i32, u32)> {
         let slots = &mut self.slots[query * self.room..][..self.lengths[query]];
         slots.select_nth_unstable(n - 1);
         slots[..n].iter().map(|&slot| split(slot))
     }
 
-    /// Drops those whose sum is above `tau`.
-    pub fn drop_above(&mut self, query: usize, tau: f32) {
+    /// Drops those whose order is above `tau`.
+    pub fn drop_above(&mut self, query: usize, tau: i32) {
         let slots = &mut self.slots[query * self.room..][..self.lengths[query]];
-        let last = u64::from(order_of(tau)) << 32 | u64::from(u32::MAX);
+        let last = slot(tau, u32::MAX);
         let mut kept = 0;
         for i in 0..slots.len() {
             let slot = slots[i];
@@ -74,19 +74,16 @@ impl Pending {
     }
 }
 
-/// Bits that compare as the numbers do.
+/// An order and a row as one number that compares as the order does.
 #[inline]
-fn order_of(acc: f32) -> u32 {
-    // −0 and 0 are the same sum.
-    let bits = (acc + 0.0).to_bits();
-    if bits >> 31 == 1 { !bits } else { bits | 1 << 31 }
+fn slot(order: i32, row: u32) -> u64 {
+    u64::from(order.cast_unsigned() ^ 1 << 31) << 32 | u64::from(row)
 }
 
 #[inline]
-fn split(slot: u64) -> (f32, u32) {
-    let order = u32::try_from(slot >> 32).unwrap_or(u32::MAX);
-    let bits = if order >> 31 == 1 { order & !(1 << 31) } else { !order };
-    (f32::from_bits(bits), u32::try_from(slot & u64::from(u32::MAX)).unwrap_or(u32::MAX))
+fn split(slot: u64) -> (i32, u32) {
+    let half = |bits: u64| u32::try_from(bits & u64::from(u32::MAX)).unwrap_or(u32::MAX);
+    ((half(slot >> 32) ^ 1 << 31).cast_signed(), half(slot))
 }
 
 #[cfg(test)]
@@ -94,12 +91,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sums_are_ordered_as_numbers_and_come_back() {
-        let sums = [f32::MIN, -2.5, -1e-45, 0.0, 1e-45, 1.0, f32::MAX, f32::INFINITY];
-        assert!(sums.is_sorted_by_key(|&sum| order_of(sum)));
-        assert_eq!(order_of(-0.0), order_of(0.0));
-        for sum in sums {
-            assert_eq!(split(u64::from(order_of(sum)) << 32 | 7), (sum, 7));
+    fn slots_order_as_sums_do_and_come_apart_again() {
+        let orders = [i32::MIN, -5, -1, 0, 1, 9, i32::MAX];
+        assert!(orders.is_sorted_by_key(|&order| slot(order, 7)));
+        for order in orders {
+            assert_eq!(split(slot(order, 7)), (order, 7));
         }
     }
 
@@ -108,15 +104,15 @@ mod tests {
         let mut pending = Pending::default();
         pending.reset(1, 2);
         for row in 0..10_u8 {
-            assert!(!pending.push(1, f32::from(row) - 5.0, u32::from(row)));
+            assert!(!pending.push(1, i32::from(row) - 5, u32::from(row)));
         }
         let mut smallest: Vec<_> = pending.smallest(1, 3).collect();
         smallest.sort_by_key(|pair| pair.1);
-        assert_eq!(smallest, [(-5.0, 0), (-4.0, 1), (-3.0, 2)]);
-        pending.drop_above(1, -1.0);
+        assert_eq!(smallest, [(-5, 0), (-4, 1), (-3, 2)]);
+        pending.drop_above(1, -2);
         let mut rows: Vec<u32> = pending.rows(1).collect();
         rows.sort_unstable();
-        assert_eq!((rows, pending.len(0)), (vec![0, 1, 2, 3, 4], 0));
+        assert_eq!((rows, pending.len(0)), (vec![0, 1, 2, 3], 0));
         while pending.pop(1).is_some() {}
         assert_eq!(pending.len(1), 0);
     }
@@ -125,7 +121,7 @@ mod tests {
     fn it_says_when_it_is_full() {
         let mut pending = Pending::default();
         pending.reset(1, 1);
-        let filled: Vec<bool> = (0..32_u32).map(|row| pending.push(0, 0.0, row)).collect();
+        let filled: Vec<bool> = (0..32_u32).map(|row| pending.push(0, 0, row)).collect();
         assert_eq!(filled.iter().position(|&full| full), Some(31));
     }
 }

@@ -26,7 +26,7 @@ const SAMPLE: usize = 128;
 #[derive(Clone, Debug)]
 pub(super) struct Space {
     metric: Metric,
-    centre: Vec<f64>,
+    pub centre: Vec<f64>,
     /// A power of two, so scaling rounds nothing.
     scale: f64,
     /// γ: the relative error of a sum over all dimensions.
@@ -38,10 +38,12 @@ pub(super) struct Space {
 /// What turns a query's k-th distance into its τ: gain × reach + offset.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct QueryFilter {
-    gain: f64,
-    offset: f64,
+    pub gain: f64,
+    pub offset: f64,
     /// The query's own share of the error, included in `offset`.
-    slack: f64,
+    pub slack: f64,
+    /// How often the query was halved to fit. Always 0 here; a `Grid` reads the other fields in its own way.
+    pub halvings: u32,
 }
 
 impl Space {
@@ -97,7 +99,7 @@ impl Space {
     }
 
     /// How large a row is about the centre, before scaling.
-    fn size_of(&self, row: &[f32], norm: Norm) -> f64 {
+    pub fn size_of(&self, row: &[f32], norm: Norm) -> f64 {
         let values = row.iter().zip(&self.centre).map(|(&x, c)| (f64::from(x) - norm.mean) * norm.inverse - c);
         match self.metric {
             Metric::Manhattan => values.map(f64::abs).sum(),
@@ -137,24 +139,24 @@ impl Space {
         let size = self.place(row, norm, own, out);
         if size.is_nan() || size > FAR {
             out.fill(0.0);
-            return QueryFilter { gain: 0.0, offset: f64::INFINITY, slack: f64::INFINITY };
+            return QueryFilter { gain: 0.0, offset: f64::INFINITY, slack: f64::INFINITY, halvings: 0 };
         }
         let underflow = TINY * self.centre.len() as f64;
         match self.metric {
             Metric::InnerProduct => {
-                QueryFilter { gain: self.scale * self.scale * own, offset: underflow, slack: underflow }
+                QueryFilter { gain: self.scale * self.scale * own, offset: underflow, slack: underflow, halvings: 0 }
             }
             Metric::Manhattan | Metric::Chebyshev => {
                 let share = 1.0 + 4.0 * self.gamma;
                 let slack = self.linear_slack(size) * share;
-                QueryFilter { gain: self.scale * share, offset: slack, slack }
+                QueryFilter { gain: self.scale * share, offset: slack, slack, halvings: 0 }
             }
             _ => {
                 let half = 0.5 * size * size;
                 let slack = MORE * self.gamma * half + self.rounding_slack(size) + underflow;
                 let square = self.scale * self.scale;
                 let gain = if is_directional(self.metric) { square } else { 0.5 * square };
-                QueryFilter { gain, offset: slack - half - self.zero_vector_share(norm), slack }
+                QueryFilter { gain, offset: slack - half - self.zero_vector_share(norm), slack, halvings: 0 }
             }
         }
     }
@@ -200,7 +202,7 @@ impl Space {
 }
 
 /// The next f32 at or above a value, within the finite ones, so that a bias of +∞ is above every τ.
-fn round_up(value: f64) -> f32 {
+pub(super) fn round_up(value: f64) -> f32 {
     let rounded = round(value);
     let up = if f64::from(rounded) < value { rounded.next_up() } else { rounded };
     if up.is_nan() { f32::MAX } else { up.clamp(f32::MIN, f32::MAX) }

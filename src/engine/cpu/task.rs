@@ -5,6 +5,7 @@ use std::cmp::Ordering;
 use std::ops::Range;
 
 use super::exact::{Norm, distance};
+use super::filter::halve;
 use super::nearest::{self, Pair};
 use super::panel_order::in_blocks;
 use super::panels::{Packed, TWINS};
@@ -12,18 +13,21 @@ use super::pending::Pending;
 use super::queries::Queries;
 use super::simd::Simd;
 use super::space::QueryFilter;
-use super::tile::{Hits, Scan, WIDTH_MAX};
+use super::tile::{Form, Hits, ROWS_MAX, Scan, WIDTH_MAX};
 use crate::engine::{NO_GROUP, Partition};
 use crate::metric::Metric;
 use crate::topk::nearer;
 
 /// Most queries in a task: enough that reading a panel from memory is paid for, few enough for their candidates to stay
 /// in the cache.
-const QUERIES_MAX: usize = 48;
+const QUERIES_MAX: usize = 96;
 /// Bytes of queries in the filter's space that stay in the cache beside the panels.
-const QUERY_BYTES: usize = 96 << 10;
+const QUERY_BYTES: usize = 384 << 10;
 /// Bytes of panels that all queries of a task pass before the next ones are read: half of a small L2 cache.
 const BLOCK_BYTES: usize = 24 << 10;
+/// Queries that were halved so much more often than others do not share a tile: all would have the error of the worst.
+const HALVINGS_APART: u32 = 4;
+
 /// What all tasks of a visit share.
 #[derive(Clone, Copy)]
 pub(super) struct Search<'a> {
@@ -59,6 +63,8 @@ struct Group {
     /// Where its queries begin in the packed ones, and its τ in `tau`.
     values: usize,
     tau: usize,
+    /// How often all of its queries were halved.
+    halvings: u32,
 }
 
 /// What a task works in; kept from one task to the next.
@@ -66,11 +72,14 @@ struct Group {
 pub(super) struct Scratch {
     rows: Vec<usize>,
     groups: Vec<Group>,
-    /// Each group's queries, `dim × width`.
-    values: Vec<f32>,
-    placed: Vec<f32>,
-    /// One per slot of a tile; −∞ where the tile is wider than its queries.
-    tau: Vec<f32>,
+    /// All queries as they are packed, `queries × words`.
+    placed: Vec<i32>,
+    /// Each group's queries, `words × width`.
+    values: Vec<i32>,
+    /// One per slot of a tile; what nothing passes where the tile is wider than its queries.
+    tau: Vec<i32>,
+    /// Biases for queries that were halved.
+    halved: Vec<i32>,
     filters: Vec<QueryFilter>,
     norms: Vec<Norm>,
     pending: Pending,
@@ -78,37 +87,54 @@ pub(super) struct Scratch {
     limits: Vec<Pair>,
     found: Vec<Pair>,
     merged: Vec<Pair>,
+    /// Pairs that were computed exactly and were not near enough.
+    in_vain: usize,
 }
 
-/// How many queries a task should have.
-pub(super) fn queries_per_task(dim: usize, simd: &Simd) -> usize {
+/// How many queries a task may have.
+fn queries_max(words: usize, simd: &Simd) -> usize {
     let widest = simd.widths.last().copied().unwrap_or(1);
-    let fit = (QUERY_BYTES / (size_of::<f32>() * dim)).clamp(widest, QUERIES_MAX);
+    let fit = (QUERY_BYTES / (size_of::<i32>() * words)).clamp(widest, QUERIES_MAX);
     fit - fit % widest
+}
+
+/// How many queries a task should have, of so many: as many as it may, or up to half of that where it leaves every thread
+/// the same number of tasks.
+pub(super) fn queries_per_task(words: usize, simd: &Simd, queries: usize, threads: usize) -> usize {
+    let most = queries_max(words, simd);
+    let widest = simd.widths.last().copied().unwrap_or(1);
+    let tasks = queries.div_ceil(most).next_multiple_of(threads).max(1);
+    let even = queries.div_ceil(tasks).next_multiple_of(widest);
+    if queries > most && 2 * even >= most { even } else { most }
 }
 
 /// Bytes that one thread's scratch takes.
 pub(super) fn scratch_bytes(dim: usize, k: usize, simd: &Simd) -> usize {
-    let queries = queries_per_task(dim, simd) + WIDTH_MAX;
+    // A grid's queries take half the words each, and there may be more of them.
+    let words = Form::Pairs.words(dim);
+    let queries = queries_max(words, simd) + WIDTH_MAX;
     let pending = Pending::room(k) * size_of::<u64>();
-    let query = dim * size_of::<f32>() + pending + size_of::<QueryFilter>() + size_of::<Norm>() + 64;
+    let query = 2 * dim * size_of::<i32>() + pending + size_of::<QueryFilter>() + size_of::<Norm>() + 64;
     let found = (Pending::room(k) + TWINS + k) * size_of::<Pair>();
-    queries * query + found + dim * size_of::<f32>() + size_of::<Hits>()
+    let halved = BLOCK_BYTES.max(ROWS_MAX * size_of::<i32>());
+    queries * query + found + halved + size_of::<Hits>()
 }
 
 impl Search<'_> {
     /// Searches and merges what is found into the queries' top-k.
     pub fn run(&self, task: &Task<'_>, scratch: &mut Scratch) {
         scratch.rows.clear();
+        scratch.in_vain = 0;
         match &task.queries {
             QueryRows::Run(range) => scratch.rows.extend(range.clone()),
             QueryRows::List(list) => scratch.rows.extend(list.iter().map(|&row| index(row))),
         }
-        self.load(scratch);
+        self.place(scratch);
+        self.group(scratch);
         self.add_first_repeats(scratch, &task.rows);
         let rows = self.simd.rows;
         let panels = task.rows.start / rows..task.rows.end.div_ceil(rows);
-        let block = (BLOCK_BYTES / (size_of::<f32>() * rows * self.part.block.dim())).max(1);
+        let block = (BLOCK_BYTES / (size_of::<i32>() * rows * self.words())).max(1);
         let mut hits = Hits::NONE;
         in_blocks(panels, block, |runs| {
             for group in 0..scratch.groups.len() {
@@ -125,45 +151,64 @@ impl Search<'_> {
                 self.resolve(scratch, group.first + slot);
             }
         }
+        // A few for every query are what any filter lets pass.
+        let few = self.queries.k.get() * scratch.rows.len();
+        self.packed.note(scratch.rows.len() * task.rows.len(), scratch.in_vain.saturating_sub(few));
     }
 
-    /// Puts the task's queries into the partition's space, in groups of one tile each.
-    fn load(&self, scratch: &mut Scratch) {
-        let (dim, k) = (self.part.block.dim(), self.queries.k.get());
-        let Scratch { rows, groups, values, placed, tau, filters, norms, pending, limits, .. } = scratch;
-        groups.clear();
-        tau.clear();
-        filters.clear();
-        norms.clear();
-        placed.resize(dim, 0.0);
-        pending.reset(k, rows.len());
+    fn words(&self) -> usize {
+        self.packed.filter.form().words(self.part.block.dim())
+    }
+
+    /// Packs the task's queries, each by itself.
+    fn place(&self, scratch: &mut Scratch) {
+        let words = self.words();
+        let Scratch { rows, placed, filters, norms, pending, limits, .. } = scratch;
+        pending.reset(self.queries.k.get(), rows.len());
         limits.clear();
         limits.extend(rows.iter().map(|&row| self.queries.with_top(row, |top, at| nearest::limit(top, at))));
+        norms.clear();
+        norms.extend(rows.iter().map(|&row| Norm::of(self.metric, self.queries.block.row(row))));
+        placed.resize(rows.len() * words, 0);
+        filters.clear();
+        for ((&row, &norm), placed) in rows.iter().zip(norms.iter()).zip(placed.chunks_mut(words)) {
+            filters.push(self.packed.filter.query(self.queries.block.row(row), norm, 0, placed));
+        }
+    }
+
+    /// Groups them to one tile each.
+    fn group(&self, scratch: &mut Scratch) {
+        let (words, filter, widths) = (self.words(), &self.packed.filter, self.simd.widths);
+        let Scratch { rows, groups, values, placed, tau, filters, norms, limits, .. } = scratch;
+        groups.clear();
+        tau.clear();
         let (mut first, mut used) = (0, 0);
         while first < rows.len() {
-            let left = rows.len() - first;
-            let widths = self.simd.widths;
-            let width = widths.iter().position(|&w| w >= left).unwrap_or(widths.len() - 1);
+            let own = filters[first].halvings;
+            let most = widths[widths.len() - 1].min(rows.len() - first);
+            let alike = filters[first..first + most].iter().take_while(|f| f.halvings.abs_diff(own) < HALVINGS_APART);
+            let count = alike.count();
+            let halvings = filters[first..first + count].iter().map(|f| f.halvings).max().unwrap_or(0);
+            let width = widths.iter().position(|&w| w >= count).unwrap_or(widths.len() - 1);
             let slots = widths[width];
-            let count = left.min(slots);
-            groups.push(Group { width, first, count, values: used, tau: tau.len() });
-            values.resize(values.len().max(used + dim * slots), 0.0);
-            let group = &mut values[used..used + dim * slots];
-            group.fill(0.0);
-            for (slot, &row) in rows[first..first + count].iter().enumerate() {
-                let values = self.queries.block.row(row);
-                let norm = Norm::of(self.metric, values);
-                let filter = self.packed.space.query(values, norm, placed);
+            groups.push(Group { width, first, count, values: used, tau: tau.len(), halvings });
+            values.resize(values.len().max(used + words * slots), 0);
+            let group = &mut values[used..used + words * slots];
+            group.fill(0);
+            for (slot, query) in (first..first + count).enumerate() {
+                let placed = &mut placed[query * words..(query + 1) * words];
+                if filters[query].halvings < halvings {
+                    let row = self.queries.block.row(rows[query]);
+                    filters[query] = filter.query(row, norms[query], halvings, placed);
+                }
                 for (value, &placed) in group[slot..].iter_mut().step_by(slots).zip(placed.iter()) {
                     *value = placed;
                 }
-                tau.push(self.packed.space.tau(filter, limits[first + slot].0));
-                filters.push(filter);
-                norms.push(norm);
+                tau.push(filter.tau(filters[query], limits[query].0));
             }
-            tau.resize(tau.len() + slots - count, f32::NEG_INFINITY);
+            tau.resize(tau.len() + slots - count, filter.form().always());
             first += count;
-            used += dim * slots;
+            used += words * slots;
         }
     }
 
@@ -185,27 +230,29 @@ impl Search<'_> {
 
     /// One group of queries against one run of panels.
     fn scan(&self, scratch: &mut Scratch, group: Group, run: &Range<usize>, rows: &Range<usize>, hits: &mut Hits) {
-        let (dim, lanes) = (self.part.block.dim(), self.simd.rows);
+        let (words, lanes) = (self.words(), self.simd.rows);
         let width = self.simd.widths[group.width];
+        let bias = &self.packed.bias[run.start * lanes..run.end * lanes];
+        if group.halvings > 0 {
+            halve(bias, group.halvings, &mut scratch.halved);
+        }
         let mut from = 0;
         loop {
             let job = Scan {
-                panels: &self.packed.values.as_slice()[run.start * dim * lanes..run.end * dim * lanes],
-                bias: &self.packed.bias[run.start * lanes..run.end * lanes],
-                queries: &scratch.values[group.values..group.values + dim * width],
+                form: self.packed.filter.form(),
+                panels: &self.packed.values.as_slice()[run.start * words * lanes..run.end * words * lanes],
+                bias: if group.halvings > 0 { &scratch.halved } else { bias },
+                queries: &scratch.values[group.values..group.values + words * width],
                 tau: &scratch.tau[group.tau..group.tau + width],
-                dim,
+                words,
             };
             from = self.simd.scan(group.width, &job, from, hits);
             if from == run.len() {
                 return;
             }
             let first = (run.start + from) * lanes;
-            for slot in 0..group.count {
-                let mut mask = hits.masks[slot];
-                while mask != 0 {
-                    let lane = index(mask.trailing_zeros());
-                    mask &= mask - 1;
+            for slot in bits(hits.queries).take_while(|&slot| slot < group.count) {
+                for lane in bits(hits.masks[slot]) {
                     if rows.contains(&(first + lane)) {
                         self.take(scratch, group, slot, first + lane, hits.sums[slot][lane]);
                     }
@@ -217,16 +264,17 @@ impl Search<'_> {
 
     /// Takes a reference that passed the filter.
     #[inline]
-    fn take(&self, scratch: &mut Scratch, group: Group, slot: usize, reference: usize, acc: f32) {
+    fn take(&self, scratch: &mut Scratch, group: Group, slot: usize, reference: usize, sum: i32) {
         let query = group.first + slot;
         if !self.allowed(scratch.rows[query], reference) {
             return;
         }
-        if acc == f32::NEG_INFINITY {
+        let form = self.packed.filter.form();
+        if sum == form.always() {
             // Too far out for the filter, so its sum says nothing.
             self.measure(scratch, query, reference);
             self.merge(scratch, query);
-        } else if scratch.pending.push(query, acc, u32::try_from(reference).unwrap_or(u32::MAX)) {
+        } else if scratch.pending.push(query, form.order(sum), u32::try_from(reference).unwrap_or(u32::MAX)) {
             self.sift(scratch, group, slot);
             if 2 * scratch.pending.len(query) > Pending::room(self.queries.k.get()) {
                 // Equal or nearly so: only exact distances, and ids, tell them apart.
@@ -242,19 +290,23 @@ impl Search<'_> {
         if scratch.pending.len(query) <= k {
             return;
         }
-        let highest = |(acc, row): (f32, u32)| f64::from(acc) + f64::from(self.packed.slack(index(row)));
+        let form = self.packed.filter.form();
+        let highest = |(order, row): (i32, u32)| form.value(order) + f64::from(self.packed.slack(index(row)));
         let worst = scratch.pending.smallest(query, k).map(highest).fold(f64::NEG_INFINITY, f64::max);
-        let bound = self.packed.space.bound(scratch.filters[query], worst);
+        let bound = self.packed.filter.bound(scratch.filters[query], worst);
         self.tighten(scratch, group, slot, bound);
-        scratch.pending.drop_above(query, scratch.tau[group.tau + slot]);
+        scratch.pending.drop_above(query, form.order(scratch.tau[group.tau + slot]));
     }
 
     /// Lowers a query's τ to what its k-th distance, or a bound of it, allows.
     fn tighten(&self, scratch: &mut Scratch, group: Group, slot: usize, bound: f32) {
         let query = group.first + slot;
         let bound = bound.min(scratch.limits[query].0);
-        let tau = &mut scratch.tau[group.tau + slot];
-        *tau = tau.min(self.packed.space.tau(scratch.filters[query], bound));
+        let (form, tau) = (self.packed.filter.form(), &mut scratch.tau[group.tau + slot]);
+        let lower = self.packed.filter.tau(scratch.filters[query], bound);
+        if form.order(lower) < form.order(*tau) {
+            *tau = lower;
+        }
     }
 
     /// Measures everything that is pending.
@@ -278,6 +330,8 @@ impl Search<'_> {
         let pair = (distance(self.metric, sum, norm, norm_r), block.ids().get(reference).0);
         if nearer(pair, scratch.limits[query]) == Ordering::Less {
             scratch.found.push(pair);
+        } else {
+            scratch.in_vain += 1;
         }
     }
 
@@ -304,6 +358,16 @@ impl Search<'_> {
         };
         !own && !same
     }
+}
+
+/// Where a mask's bits are, ascending.
+#[inline]
+fn bits(mut mask: u32) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let at = (mask != 0).then(|| index(mask.trailing_zeros()));
+        mask &= mask.wrapping_sub(1);
+        at
+    })
 }
 
 /// A u32 as an index.

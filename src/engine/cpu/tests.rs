@@ -1,3 +1,4 @@
+use super::tile::Form;
 use super::*;
 use crate::engine::conformance::shapes::SHAPES;
 use crate::engine::conformance::{Case, Subject, block, clustered, k, noise, whole};
@@ -122,6 +123,76 @@ fn packed_partitions_go_when_their_partition_goes() {
     }
 }
 
+/// Rows about two centres far apart: the first half spread widely, the second half next to none.
+fn loose_and_tight(seed: u64, rows: usize) -> Vec<f32> {
+    let mut values = noise(seed, rows * 20);
+    let half = rows / 2 * 20;
+    for (at, value) in values.iter_mut().enumerate() {
+        *value = if at < half { *value } else { *value * 1e-5 + 2.0 };
+    }
+    values
+}
+
+#[test]
+fn a_grid_is_left_where_later_queries_find_it_too_coarse() {
+    let references = block(0, 20, loose_and_tight(70, 8000));
+    let queries = loose_and_tight(71, 400);
+    let (loose, tight) = (block(0, 20, queries[..4000].to_vec()), block(0, 20, queries[4000..].to_vec()));
+    for simd in simd::available(Metric::Euclidean).into_iter().filter(Simd::has_pairs) {
+        let mut engine = engine(Metric::Euclidean, 2, Some(simd.name));
+        let part = Partition::new(references.clone());
+        let mut forms = Vec::new();
+        for queries in [&loose, &tight, &tight, &loose] {
+            engine.begin(queries, k(10), &Exclude::Nothing).expect("begin");
+            engine.visit(&part, &[whole(&part)]).expect("visit");
+            forms.push(engine.packed[&part.key()].1.filter.form());
+            let expected = find_on("portable", 1, &Case::new(Metric::Euclidean, queries, &references, k(10)));
+            assert_eq!(engine.finish().expect("finish"), expected, "{}", simd.name);
+        }
+        assert_eq!(forms, [Form::Pairs, Form::Pairs, Form::Floats, Form::Floats], "{}", simd.name);
+        // Tried with those queries, it is not taken to begin with.
+        engine.begin(&tight, k(10), &Exclude::Nothing).expect("begin");
+        let part = Partition::new(references.clone());
+        engine.visit(&part, &[whole(&part)]).expect("visit");
+        assert_eq!(engine.packed[&part.key()].1.filter.form(), Form::Floats, "{}", simd.name);
+    }
+}
+
+#[test]
+fn queries_far_from_all_references_find_the_same_bytes() {
+    let references = block(0, 30, clustered(72, 6000, 30, 5));
+    for shift in [1.0, 10.0, 100.0, 1e4, 1e6] {
+        // One in three is far, so that tiles are mixed.
+        let mut queries = clustered(73, 90, 30, 5);
+        for query in queries.chunks_mut(30).step_by(3) {
+            for value in query {
+                *value += shift;
+            }
+        }
+        let queries = block(0, 30, queries);
+        for metric in Metric::ALL {
+            let case = Case::new(metric, &queries, &references, k(20));
+            let expected = find_on("portable", 1, &case);
+            for name in paths() {
+                assert_eq!(find_on(name, 2, &case), expected, "{metric} on {name}, {shift} away");
+            }
+        }
+    }
+}
+
+#[test]
+fn tasks_are_full_or_leave_every_thread_as_many() {
+    for simd in simd::available(Metric::Euclidean) {
+        for (queries, threads) in [(1, 2), (96, 2), (1000, 2), (10_000, 2), (1000, 64), (97, 8)] {
+            let size = task::queries_per_task(25, &simd, queries, threads);
+            let widest = simd.widths[simd.widths.len() - 1];
+            assert!((1..=96).contains(&size) && size.is_multiple_of(widest), "{queries} on {threads}: {size}");
+            let even = queries.div_ceil(size).is_multiple_of(threads);
+            assert!(size > 96 - widest || size >= 45 && even, "{queries} on {threads}: {size}");
+        }
+    }
+}
+
 #[test]
 fn limits_name_what_is_held() {
     for name in paths() {
@@ -167,7 +238,9 @@ fn passes(metric: Metric, simd: &Simd, queries: &RowBlock, references: &RowBlock
     let dim = references.dim();
     let part = Partition::new(references.clone());
     // Subnormal rows may be constant.
-    let Ok(packed) = Packed::new(metric, simd, &part) else { return };
+    let Ok(held) = Queries::new(metric, queries, k(10), &Exclude::Nothing) else { return };
+    let Ok(packed) = Packed::new(metric, simd, &part, &held, true) else { return };
+    let (form, words) = (packed.filter.form(), packed.filter.form().words(dim));
     for row in 0..queries.rows() {
         let values = queries.row(row);
         let norm = exact::Norm::of(metric, values);
@@ -180,14 +253,18 @@ fn passes(metric: Metric, simd: &Simd, queries: &RowBlock, references: &RowBlock
                 exact::distance(metric, sum, norm, packed.norm(r))
             })
             .collect();
-        let mut placed = vec![0.0; dim];
-        let filter = packed.space.query(values, norm, &mut placed);
+        let mut placed = vec![0; words];
+        let filter = packed.filter.query(values, norm, 0, &mut placed);
+        let mut halved = packed.bias.clone();
+        if filter.halvings > 0 {
+            filter::halve(&packed.bias, filter.halvings, &mut halved);
+        }
         let mut sorted = distances.clone();
         sorted.sort_by(f32::total_cmp);
         for rank in [0, 9, 100] {
-            let tau = [packed.space.tau(filter, sorted[rank])];
-            let job =
-                tile::Scan { panels: packed.values.as_slice(), bias: &packed.bias, queries: &placed, tau: &tau, dim };
+            let tau = [packed.filter.tau(filter, sorted[rank])];
+            let panels = packed.values.as_slice();
+            let job = tile::Scan { form, panels, bias: &halved, queries: &placed, tau: &tau, words };
             let mut passed = vec![false; references.rows()];
             let (mut from, panels) = (0, packed.bias.len() / simd.rows);
             let mut hits = tile::Hits::NONE;
@@ -196,8 +273,9 @@ fn passes(metric: Metric, simd: &Simd, queries: &RowBlock, references: &RowBlock
                 for lane in (0..simd.rows).filter(|lane| from < panels && hits.masks[0] >> lane & 1 == 1) {
                     let r = from * simd.rows + lane;
                     passed[r] = true;
-                    let highest = f64::from(hits.sums[0][lane]) + f64::from(packed.slack(r));
-                    let bound = packed.space.bound(filter, highest);
+                    let sum = hits.sums[0][lane];
+                    let highest = form.value(form.order(sum)) + f64::from(packed.slack(r));
+                    let bound = if sum == form.always() { f32::INFINITY } else { packed.filter.bound(filter, highest) };
                     assert!(distances[r] <= bound, "{metric} on {}, {what}: {} > {bound}", simd.name, distances[r]);
                 }
                 from += 1;

@@ -72,10 +72,13 @@ pub(super) struct Device {
     pub is_mappable: bool,
     lost: Arc<AtomicBool>,
     /// The first error that nobody asked about, which would be the end of the process otherwise.
-    unasked: Arc<Mutex<Option<String>>>,
+    unasked: Arc<Mutex<Option<wgpu::Error>>>,
     /// How many of the next allocations are refused, to see what happens then.
     #[cfg(test)]
     pub refusals: std::sync::atomic::AtomicU32,
+    /// How many allocations before those are not refused.
+    #[cfg(test)]
+    pub spared: std::sync::atomic::AtomicU32,
 }
 
 const FEATURES: [(wgpu::Features, &str); 4] = [
@@ -201,7 +204,7 @@ impl Adapter {
         let unasked = Arc::new(Mutex::new(None));
         let first = Arc::clone(&unasked);
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
-            first.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| error.to_string());
+            first.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
         }));
         Ok(Device {
             gpu: device,
@@ -212,6 +215,8 @@ impl Adapter {
             unasked,
             #[cfg(test)]
             refusals: std::sync::atomic::AtomicU32::new(0),
+            #[cfg(test)]
+            spared: std::sync::atomic::AtomicU32::new(0),
         })
     }
 
@@ -222,8 +227,9 @@ impl Adapter {
                 && of.ab_type == wgpu::CooperativeScalarType::F16
                 && of.cr_type == wgpu::CooperativeScalarType::F32
         };
-        self.subgroup_invocations == (SUBGROUP, SUBGROUP)
-            && self.handle.cooperative_matrix_properties().iter().any(fits)
+        // Metal tells 4 to 64 of every device; those with matrices have 32.
+        let has_subgroups = self.subgroup_invocations == (SUBGROUP, SUBGROUP) || self.backend == "metal";
+        has_subgroups && self.handle.cooperative_matrix_properties().iter().any(fits)
     }
 
     /// Whether it has what a variant needs.
@@ -258,6 +264,9 @@ impl Device {
         match self.gpu.poll(wgpu::PollType::wait_indefinitely()) {
             Ok(_) if self.is_lost() => Err(self.error("waiting", "the device was lost")),
             Ok(_) => match self.unasked.lock().unwrap_or_else(PoisonError::into_inner).take() {
+                Some(wgpu::Error::OutOfMemory { .. }) => {
+                    Err(EngineError::DeviceMemory { adapter: self.adapter.name.clone(), what: "computing" })
+                }
                 Some(why) => Err(self.error("computing", why)),
                 None => Ok(()),
             },
@@ -280,7 +289,11 @@ impl Device {
     /// Runs what may run out of memory or be refused.
     pub fn checked<T>(&self, what: &'static str, work: impl FnOnce(&wgpu::Device) -> T) -> Result<T, EngineError> {
         #[cfg(test)]
-        if self.refusals.fetch_update(Ordering::AcqRel, Ordering::Acquire, |left| left.checked_sub(1)).is_ok() {
+        let one_less = |of: &std::sync::atomic::AtomicU32| {
+            of.fetch_update(Ordering::AcqRel, Ordering::Acquire, |left| left.checked_sub(1)).is_ok()
+        };
+        #[cfg(test)]
+        if !one_less(&self.spared) && one_less(&self.refusals) {
             return Err(EngineError::DeviceMemory { adapter: self.adapter.name.clone(), what });
         }
         let memory = self.gpu.push_error_scope(wgpu::ErrorFilter::OutOfMemory);

@@ -64,6 +64,27 @@ fn a_search_begins_with_less_room_for_survivors_where_there_is_no_more() {
 }
 
 #[test]
+fn queries_make_partitions_of_the_block_before_go() {
+    let whole_top = find(&mut engine(), |_, _| ()).expect("a search");
+    let mut engine = engine();
+    let parts = partitions();
+    let search = |engine: &mut GpuEngine| {
+        for part in &parts {
+            engine.visit(part, &[whole(part)]).expect("visit");
+        }
+        engine.finish().expect("finish")
+    };
+    engine.begin(&queries(), k(9), &Exclude::Nothing).expect("begin");
+    search(&mut engine);
+    assert_eq!(engine.resident_partitions(), parts.len());
+    // The room for survivors is made of five buffers; what is refused after it is the queries'.
+    engine.library.device.spared.store(5, Ordering::Release);
+    refuse(&engine, 1);
+    engine.begin(&queries(), k(9), &Exclude::Nothing).expect("begin");
+    assert_eq!((engine.resident_partitions(), search(&mut engine)), (0, whole_top));
+}
+
+#[test]
 fn where_nothing_can_be_spared_the_memory_is_the_error() {
     let refuse_all = |i: usize, engine: &mut GpuEngine| {
         if i == 1 {

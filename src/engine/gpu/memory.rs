@@ -22,8 +22,16 @@ impl GpuEngine {
         (rows * (bytes_per_query(dim, k) + packed + half)) as u64
     }
 
-    pub(super) fn workshop_bytes(&self) -> u64 {
-        u64::from(self.tuning.chunk) * (u64::from(self.tuning.room) + 1) * 4
+    pub(super) fn workshop_bytes(&self, dim: usize) -> u64 {
+        let gathered = u64::from(self.tuning.slots) * self.slot_bytes(dim) as u64;
+        u64::from(self.tuning.chunk) * (u64::from(self.tuning.room) + 1) * 4 + gathered
+    }
+
+    /// Bytes of a query as the distance tile reads it.
+    fn slot_bytes(&self, dim: usize) -> usize {
+        let full = Packing::channels(&self.variant, dim, 0) * size_of::<f32>();
+        let half = if self.variant.is_cooperative() { Variant::fragments(dim).0 * 32 } else { 0 };
+        full.max(half)
     }
 
     /// The partition on the device, uploaded and packed where it is not there.
@@ -41,16 +49,24 @@ impl GpuEngine {
             self.space = Some((space, centre));
         }
         let bytes = Residents::bytes(&self.variant, part.block.dim(), part.block.rows());
-        let taken = self.query_bytes(queries.stored.n, queries.dim, queries.k.get()) + self.workshop_bytes();
+        let taken = self.query_bytes(queries.stored.n, queries.dim, queries.k.get()) + self.workshop_bytes(queries.dim);
         self.residents.make_room(bytes, self.memory.saturating_sub(taken));
-        let (stored, tiled) = loop {
-            match self.upload(part) {
+        let (stored, tiled) = self.sparing(|engine| engine.upload(part))?;
+        Ok(self.residents.add(part, stored, tiled, &self.variant))
+    }
+
+    /// Makes what takes device memory, with what can be spared freed where there is not enough.
+    pub(super) fn sparing<T>(
+        &mut self,
+        mut make: impl FnMut(&Self) -> Result<T, EngineError>,
+    ) -> Result<T, EngineError> {
+        loop {
+            match make(self) {
                 // The budget was too much for this device after all.
                 Err(EngineError::DeviceMemory { .. }) if self.relieve()? => {}
-                uploaded => break uploaded?,
+                made => return made,
             }
-        };
-        Ok(self.residents.add(part, stored, tiled, &self.variant))
+        }
     }
 
     /// Frees device memory where some can be spared: other partitions first, then half of the room for survivors. Whether
@@ -74,11 +90,13 @@ impl GpuEngine {
 
     /// Room for the survivors of a block of so many queries; less of it where the device has no more.
     pub(super) fn workshop(&mut self, rows: usize) -> Result<Workshop, EngineError> {
+        let (dim, _) = self.programs.as_ref().ok_or(EngineError::NotBegun { call: "visit" })?;
+        let slot_bytes = self.slot_bytes(*dim);
         let tile = int(self.variant.queries());
         loop {
             let most = int(rows.next_multiple_of(self.variant.queries()).max(1));
             let chunk = self.tuning.chunk.next_multiple_of(tile).min(most);
-            match Workshop::new(&self.library.device, chunk, rows, self.tuning) {
+            match Workshop::new(&self.library.device, chunk, rows, slot_bytes, self.tuning) {
                 Err(EngineError::DeviceMemory { .. }) if chunk > tile => self.tuning.chunk = chunk / 2,
                 made => return made,
             }
@@ -110,9 +128,18 @@ impl GpuEngine {
 
     /// Packs the queries into the space, which may not have been there when they came.
     pub(super) fn pack_queries(&mut self) -> Result<(), EngineError> {
-        let Some((_, queries)) = self.queries.as_ref().filter(|(_, queries)| queries.tiled.is_none()) else {
+        if self.queries.as_ref().is_none_or(|(_, queries)| queries.tiled.is_some()) {
             return Ok(());
-        };
+        }
+        let tiled = self.sparing(Self::packed_queries)?;
+        if let Some((_, queries)) = &mut self.queries {
+            queries.tiled = Some(tiled);
+        }
+        Ok(())
+    }
+
+    fn packed_queries(&self) -> Result<Tiled, EngineError> {
+        let (_, queries) = self.begun("visit")?;
         let (packing, programs) = self.packing()?;
         let states = Some(&queries.states);
         let tiles = packing.pack(&programs.pack_queries, &queries.stored, self.variant.queries(), 0, states)?;
@@ -120,9 +147,6 @@ impl GpuEngine {
             Some(half) => Some(packing.pack_half(&half.pack_queries, &tiles, queries.stored.n, HalfOf::Queries)?),
             None => None,
         };
-        if let Some((_, queries)) = &mut self.queries {
-            queries.tiled = Some(Tiled { tiles, half });
-        }
-        Ok(())
+        Ok(Tiled { tiles, half })
     }
 }

@@ -40,9 +40,10 @@ use self::resident::{Packing, Resident, Residents, Stored};
 use self::rows::Rows;
 use self::search::{Objects, Search, Workshop};
 use self::space::Space;
+pub use self::templates::shaders_checksum;
 pub use self::variant::{VARIANTS, Variant};
 use super::visits::check_visits;
-use super::{Engine, EngineLimits, Exclude, Partition, Visit};
+use super::{Engine, EngineLimits, Exclude, Partition, Visit, VisitQueries};
 use crate::block::RowBlock;
 use crate::engine::cpu::exact::check_rows;
 use crate::error::EngineError;
@@ -59,6 +60,8 @@ const GUESSED_RATE: f64 = 2e9;
 const CHUNK: u32 = 65_536;
 /// Survivors of a query between two merges: a doubling step lets about k pass, so this seldom overflows.
 const ROOM: u32 = 1024;
+/// Queries of visits to few rows that are gathered at a time.
+const SLOTS: u32 = 131_072;
 /// Rows that are searched without a filter to begin with; twice k where that is more.
 const SEED_ROWS: usize = 256;
 
@@ -71,7 +74,7 @@ pub struct GpuConfig {
     pub pool: Arc<rayon::ThreadPool>,
     /// What computes.
     pub adapter: Adapter,
-    /// The variant's name; `None` for the fastest that is known to be.
+    /// The variant's name; `None` for cooperative matrices where there are any, else what runs everywhere, untried.
     pub variant: Option<String>,
     /// Device memory to stay within.
     pub memory: ByteCount,
@@ -108,6 +111,7 @@ struct Tuning {
     room: u32,
     seed_rows: usize,
     pairs_max: u64,
+    slots: u32,
 }
 
 impl GpuEngine {
@@ -139,7 +143,7 @@ impl GpuEngine {
             library,
             memory: config.memory.0,
             pairs_per_second: config.pairs_per_second.unwrap_or(GUESSED_RATE),
-            tuning: Tuning { chunk: CHUNK, room: ROOM, seed_rows: SEED_ROWS, pairs_max },
+            tuning: Tuning { chunk: CHUNK, room: ROOM, seed_rows: SEED_ROWS, pairs_max, slots: SLOTS },
             programs: None,
             space: None,
             queries: None,
@@ -251,7 +255,7 @@ impl Engine for GpuEngine {
                 memory: ByteCount(self.memory),
                 bytes_per_query: self.query_bytes(1, dim, k.get()),
                 bytes_per_reference: bytes(Stored::bytes_per_row(dim)) + packed,
-                bytes_fixed: self.workshop_bytes() + (1 << 20),
+                bytes_fixed: self.workshop_bytes(dim) + (1 << 20),
                 query_rows_max: self.library.device.adapter.binding_bytes_max
                     / bytes((12 * k.get()).max(16 * rows::width(dim))),
             }),
@@ -276,8 +280,10 @@ impl Engine for GpuEngine {
         self.workshop = None;
         self.workshop = Some(self.workshop(queries.rows())?);
         let rows = Rows { metric: self.metric, block: queries, groups, mask: None };
-        let stored = Stored::upload(&self.library.device, &self.pool, "the queries", rows)?;
-        let resident = Queries::new(&self.library.device, &self.variant, stored, (dim, k), exclude)?;
+        let resident = self.sparing(|engine| {
+            let stored = Stored::upload(&engine.library.device, &engine.pool, "the queries", rows)?;
+            Queries::new(&engine.library.device, &engine.variant, stored, (dim, k), exclude)
+        })?;
         self.queries = Some((space::sample_of(queries)?, resident));
         Ok(())
     }
@@ -292,11 +298,17 @@ impl Engine for GpuEngine {
         let resident = self.resident(part)?;
         self.pack_queries()?;
         self.settle()?;
+        let mut together = Vec::new();
         for visit in visits.iter().filter(|visit| !visit.rows.is_empty()) {
             let Some((_, queries)) = &mut self.queries else { return Err(EngineError::NotBegun { call: "visit" }) };
             let seen = queries.see(visit);
-            self.search(&resident, seen)?.visit(visit)?;
+            if matches!(visit.queries, VisitQueries::List(_)) && visit.rows.end - visit.rows.start <= self.tuning.room {
+                together.push(visit);
+            } else {
+                self.search(&resident, seen)?.visit(visit)?;
+            }
         }
+        self.search(&resident, 0)?.visit_together(&together)?;
         self.unsettled = Some((resident, visits.to_vec()));
         Ok(())
     }

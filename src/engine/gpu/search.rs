@@ -33,6 +33,9 @@ pub(super) struct Workshop {
     pub seed_rows: usize,
     /// Queries of the block.
     pub rows: usize,
+    /// Queries that are gathered at a time, and room for them.
+    pub slots: u32,
+    gathered: wgpu::Buffer,
     nothing: wgpu::Buffer,
     /// What of the overflowed queries is on its way to the host.
     staging: wgpu::Buffer,
@@ -40,8 +43,17 @@ pub(super) struct Workshop {
 
 impl Workshop {
     /// Room for chunks of so many queries of a block.
-    pub fn new(device: &Device, chunk: u32, rows: usize, tuning: Tuning) -> Result<Self, EngineError> {
+    /// Slots of `slot_bytes` hold the queries of visits to few rows.
+    pub fn new(
+        device: &Device,
+        chunk: u32,
+        rows: usize,
+        slot_bytes: usize,
+        tuning: Tuning,
+    ) -> Result<Self, EngineError> {
         let Tuning { room, seed_rows, pairs_max, .. } = tuning;
+        // A small block fills few tiles.
+        let all = tuning.slots.min(chunk.saturating_mul(4));
         let size = |n: usize| n * size_of::<u32>();
         let slots = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
         Ok(Self {
@@ -52,6 +64,8 @@ impl Workshop {
             pairs_max,
             seed_rows,
             rows,
+            slots: all,
+            gathered: buffer(device, "gathered queries", slots(all) * slot_bytes)?,
             nothing: buffer(device, "an empty list", 0)?,
             staging: staging(device, "overflows on their way", size(rows + 1))?,
         })
@@ -146,6 +160,28 @@ impl Slots {
     }
 }
 
+/// Visits whose queries are gathered together.
+#[derive(Default)]
+struct Group {
+    /// Query rows, each visit's padded to whole tiles.
+    slots: Vec<u32>,
+    jobs: Vec<Job>,
+    /// Tiles of all jobs.
+    tiles: u64,
+}
+
+impl Group {
+    /// Adds these queries against these tiles of references.
+    fn add(&mut self, rows: &[u32], tiles: &Tiles, q_tile: u32) {
+        let first = int(self.slots.len()) / q_tile;
+        self.slots.extend(slots(rows.iter().copied(), usize::try_from(q_tile).unwrap_or(1)));
+        let n = int(self.slots.len()) / q_tile - first;
+        let shift = |job: Job| Job { query_tile: job.query_tile + first, ..job };
+        self.jobs.extend(jobs(n, &(0..tiles.n), tiles).into_iter().map(shift));
+        self.tiles += u64::from(n) * u64::from(tiles.n);
+    }
+}
+
 /// Which queries a merge concerns.
 #[derive(Clone, Copy)]
 enum Which<'a> {
@@ -183,6 +219,51 @@ impl<'a> Search<'a> {
         Ok(())
     }
 
+    /// Searches visits of some queries to few rows each, such as the lists of an inverted file: all of them in as few passes
+    /// as their queries fill tiles for, and one merge. No visit has more rows than there is room for, so a query that has
+    /// seen nothing keeps all rows of its first one.
+    pub fn visit_together(&mut self, visits: &[&Visit]) -> Result<(), EngineError> {
+        let n = int(self.o.queries.stored.n);
+        let (tile_rows, q_tile) = (int(self.o.variant.references()), int(self.o.variant.queries()));
+        let room = self.o.workshop.slots / q_tile * q_tile;
+        for first in (0..n).step_by(usize::try_from(self.o.workshop.chunk).unwrap_or(1)) {
+            let chunk = first..first.saturating_add(self.o.workshop.chunk).min(n);
+            let (mut group, mut touched) = (Group::default(), Vec::new());
+            for visit in visits {
+                let tiles = Tiles::of(&visit.rows, tile_rows);
+                let rows = rows_in(&visit.queries, &chunk);
+                touched.extend_from_slice(&rows);
+                for part in rows.chunks(usize::try_from(room).unwrap_or(1)) {
+                    if int(group.slots.len()) + int(part.len()).next_multiple_of(q_tile) > room {
+                        self.group(&chunk, &std::mem::take(&mut group))?;
+                    }
+                    group.add(part, &tiles, q_tile);
+                }
+            }
+            self.group(&chunk, &group)?;
+            touched.sort_unstable();
+            touched.dedup();
+            if !touched.is_empty() {
+                let work = self.list("query rows", &touched);
+                self.merge(&chunk, Which::Listed(&work, int(touched.len())), MergeParams::default(), 0);
+            }
+        }
+        self.commands.submit();
+        Ok(())
+    }
+
+    /// The distance tile of a group.
+    fn group(&mut self, chunk: &Range<u32>, group: &Group) -> Result<(), EngineError> {
+        if group.jobs.is_empty() {
+            return Ok(());
+        }
+        let slots = self.gather(&group.slots, Some(&self.o.workshop.gathered))?;
+        self.columns(&slots, 0, int(group.slots.len()));
+        let pairs = group.tiles * (self.o.variant.queries() * self.o.variant.references()) as u64;
+        self.tile(chunk, &slots, &group.jobs, pairs);
+        Ok(())
+    }
+
     /// One chunk of queries, or some rows of it, against the tiles of a visit.
     fn chunk(&mut self, chunk: &Range<u32>, tiles: &Tiles, list: Option<&[u32]>) -> Result<(), EngineError> {
         let (tile_rows, q_tile) = (self.o.variant.references(), self.o.variant.queries());
@@ -196,7 +277,7 @@ impl<'a> Search<'a> {
         let seeded = if self.o.seen == 0 { seeds(tiles.n, tile_rows, wanted) } else { 0 };
         self.ranged(chunk, which, tiles, 0..seeded);
         let slots = match list {
-            Some(rows) => Some(self.gather(rows)?),
+            Some(rows) => Some(self.gather(&slots(rows.iter().copied(), q_tile), None)?),
             None => None,
         };
         let first_tile = if list.is_some() { 0 } else { chunk.start / int(q_tile) };
@@ -221,19 +302,21 @@ impl<'a> Search<'a> {
         Ok(())
     }
 
-    /// The queries of a list in tiles of their own.
-    fn gather(&mut self, rows: &[u32]) -> Result<Slots, EngineError> {
+    /// The queries of these slots in tiles of their own, in a buffer that is there or in a new one.
+    fn gather(&mut self, slots: &[u32], to: Option<&wgpu::Buffer>) -> Result<Slots, EngineError> {
         let all = self.o.queries.tiled()?;
-        let slots = slots(rows.iter().copied(), self.o.variant.queries());
         let n = int(slots.len());
-        let list = self.list("slots", &slots);
+        let list = self.list("slots", slots);
         let (pass, from, channels, bytes) = match (&self.o.programs.half, &all.half) {
             (Some(programs), Some(half)) => {
                 (&programs.gather, &half.fragments, 16 * Variant::fragments(self.o.queries.dim).0, 2)
             }
             _ => (&self.o.programs.gather, &all.tiles, self.o.queries.channels, 4),
         };
-        let tiles = buffer(self.o.device, "gathered queries", slots.len() * channels * bytes)?;
+        let tiles = match to {
+            Some(buffer) => buffer.clone(),
+            None => buffer(self.o.device, "gathered queries", slots.len() * channels * bytes)?,
+        };
         let params = GatherParams { slots: n, channels: int(channels), ..GatherParams::default() };
         pass.add(self.o.device, self.commands.add(0), &[from, &list, &tiles], &params, n.div_ceil(ROW_THREADS));
         Ok(Slots { tiles, rows: list, listed: true })

@@ -19,6 +19,12 @@ pub(super) const FILES: [(&str, &str); 9] = [
     ("tile_half.wgsl", include_str!("../../../shaders/tile_half.wgsl")),
 ];
 
+/// Of all shaders: what was found out about others says nothing of these.
+#[must_use]
+pub fn shaders_checksum() -> u32 {
+    FILES.iter().fold(0, |sum, (_, text)| crc32c::crc32c_append(sum, text.as_bytes()))
+}
+
 /// Expands a template with these words.
 pub(super) fn expand(file: &str, words: &[(&'static str, Value)]) -> Result<String, EngineError> {
     let failed = |why: minijinja::Error| EngineError::Gpu {

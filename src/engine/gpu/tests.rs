@@ -64,7 +64,7 @@ mod cut_small {
 
     fn cut_small(metric: Metric) -> Box<dyn Engine> {
         let mut engine = engine(metric);
-        engine.tuning = Tuning { chunk: 128, room: 40, seed_rows: 1, pairs_max: 1 << 17 };
+        engine.tuning = Tuning { chunk: 128, room: 40, seed_rows: 1, pairs_max: 1 << 17, slots: 256 };
         Box::new(engine)
     }
 
@@ -108,7 +108,7 @@ mod cut_small {
     fn rows_stored_by_cluster_overflow_and_are_all_found() {
         check(numbers::clustered_rows_stored_by_cluster_agree);
         let mut engine = engine(Metric::Euclidean);
-        engine.tuning = Tuning { chunk: 128, room: 40, seed_rows: 1, pairs_max: 1 << 17 };
+        engine.tuning = Tuning { chunk: 128, room: 40, seed_rows: 1, pairs_max: 1 << 17, slots: 256 };
         // Sorted from far to near, as seen from the queries: everything is nearer than what came before.
         let values: Vec<f32> = (0..4000_u16).rev().map(f32::from).collect();
         let (queries, references) = (block(0, 1, vec![-1.0; 5]), block(0, 1, values));

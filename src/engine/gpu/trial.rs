@@ -18,7 +18,8 @@ use crate::units::{ByteCount, K};
 pub const TIMED_DIM: usize = 50;
 /// A search that takes this long says how fast a variant is.
 const ENOUGH_SECONDS: f64 = 0.02;
-/// Queries and references of the first search that is timed; each one after it has twice and four times as many.
+/// Queries and references of the first search that is timed; each one after it has twice and four times as many, up to the
+/// last.
 const FIRST: (usize, usize) = (512, 8_192);
 const LAST: (usize, usize) = (16_384, 262_144);
 /// Queries and references that are also searched in f64, more than the rows that no filter looks at.
@@ -31,21 +32,44 @@ const MEMORY: ByteCount = ByteCount(1 << 30);
 pub struct Trial {
     /// The variant's name.
     pub variant: &'static str,
-    /// Pairs per second at [`TIMED_DIM`] dimensions, exact distances included; `None` where it found something wrong.
+    /// Pairs per second at [`TIMED_DIM`] dimensions, exact distances included; `None` where it found something wrong, or
+    /// the driver refused it.
     pub pairs_per_second: Option<f64>,
 }
 
 /// Tries every variant that the adapter runs.
 ///
 /// # Errors
-/// Whatever the driver refuses.
+/// Whatever the driver refuses, where it refuses every variant.
 pub fn trials(adapter: &Adapter, pool: &Arc<rayon::ThreadPool>) -> Result<Vec<Trial>, EngineError> {
-    let of = |variant: Variant| {
-        let sound = is_sound(adapter, pool, &variant)?;
-        let pairs_per_second = if sound { Some(rate(adapter, pool, &variant)?) } else { None };
-        Ok(Trial { variant: variant.name, pairs_per_second })
-    };
-    Variant::of(adapter).into_iter().map(of).collect()
+    gathered(Variant::of(adapter).into_iter().map(|variant| (variant.name, rate_if_sound(adapter, pool, &variant))))
+}
+
+fn rate_if_sound(
+    adapter: &Adapter,
+    pool: &Arc<rayon::ThreadPool>,
+    variant: &Variant,
+) -> Result<Option<f64>, EngineError> {
+    if is_sound(adapter, pool, variant)? { rate(adapter, pool, variant).map(Some) } else { Ok(None) }
+}
+
+/// One variant that is refused does not stand in the way of the others.
+fn gathered(
+    tried: impl Iterator<Item = (&'static str, Result<Option<f64>, EngineError>)>,
+) -> Result<Vec<Trial>, EngineError> {
+    let (mut trials, mut refused, mut last) = (Vec::new(), 0, None);
+    for (variant, rate) in tried {
+        let pairs_per_second = rate.unwrap_or_else(|error| {
+            refused += 1;
+            last = Some(error);
+            None
+        });
+        trials.push(Trial { variant, pairs_per_second });
+    }
+    match last {
+        Some(error) if refused == trials.len() => Err(error),
+        _ => Ok(trials),
+    }
 }
 
 fn open(
@@ -54,14 +78,18 @@ fn open(
     variant: &Variant,
     metric: Metric,
 ) -> Result<GpuEngine, EngineError> {
-    GpuEngine::new(GpuConfig {
-        metric,
+    GpuEngine::new(GpuConfig { metric, ..config(adapter, pool, variant) })
+}
+
+fn config(adapter: &Adapter, pool: &Arc<rayon::ThreadPool>, variant: &Variant) -> GpuConfig {
+    GpuConfig {
+        metric: Metric::Euclidean,
         pool: Arc::clone(pool),
         adapter: adapter.clone(),
         variant: Some(variant.name.to_owned()),
         memory: MEMORY,
         pairs_per_second: None,
-    })
+    }
 }
 
 /// Searches everything for everything once and says how long that took, the rows and the programs being there already.
@@ -82,8 +110,10 @@ fn unfit(error: &dyn std::fmt::Display) -> EngineError {
 
 /// Whether the variant finds the true neighbours of rows that are hard on a filter.
 fn is_sound(adapter: &Adapter, pool: &Arc<rayon::ThreadPool>, variant: &Variant) -> Result<bool, EngineError> {
-    let mut engine = open(adapter, pool, variant, Metric::Euclidean)?;
-    for hard in [Hard::Shell, Hard::Small, Hard::Offset] {
+    let library = open(adapter, pool, variant, Metric::Euclidean)?.library;
+    for hard in HARD {
+        // A space of its own for each, on one device.
+        let mut engine = GpuEngine::with(Arc::clone(&library), config(adapter, pool, variant), *variant);
         let (queries, references) = (hard.rows(CHECKED.0, 1)?, hard.rows(CHECKED.1, 2)?);
         let (found, _) = timed(&mut engine, &queries, &Partition::new(references.clone()))?;
         let truth = search(Metric::Euclidean, &queries, &references, |_, _| true);
@@ -138,14 +168,16 @@ fn block(rows: usize, dim: usize, values: Vec<f32>) -> Result<RowBlock, EngineEr
     RowBlock::new(RowIds::Range(0..rows as u64), dim, values).map_err(|error| unfit(&error))
 }
 
+const HARD: [Hard; 3] = [Hard::Shell, Hard::Small, Hard::Offset];
+
 /// Rows that are hard on a filter: what it takes away from a pair decides whether the pair passes.
 #[derive(Clone, Copy, Debug)]
 enum Hard {
     /// All references at nearly one distance from all queries.
     Shell,
-    /// Half of the values so small beside the others that they are subnormal in f16.
+    /// Queries and every other reference near the origin, so small beside the others that f16 has them subnormal.
     Small,
-    /// Far from the origin, with one row that is farther still.
+    /// The same far from the origin, with one row that is farther still.
     Offset,
 }
 
@@ -156,13 +188,13 @@ impl Hard {
         for row in 0..rows {
             let mut own: Vec<f32> = (0..CHECKED_DIM).map(|_| noise.next()).collect();
             let norm = own.iter().map(|x| x * x).sum::<f32>().sqrt();
-            for (j, x) in own.iter_mut().enumerate() {
+            for x in &mut own {
+                let shell = if seed == 1 { *x * 1e-3 } else { *x / norm * (1.0 + 1e-3 * noise.next()) };
                 *x = match self {
-                    Self::Shell if seed == 1 => *x * 1e-3,
-                    Self::Shell => *x / norm * (1.0 + 1e-3 * noise.next()),
-                    Self::Small if j % 2 == 0 => *x * 3e-5,
-                    Self::Small => *x * 2e-3 + if j == 1 { 1.0 } else { 0.0 },
-                    Self::Offset => *x + 1_000.0 + if row == 7 { 5_000.0 } else { 0.0 },
+                    Self::Shell => shell,
+                    Self::Small if seed == 1 || row % 8 == 0 => *x * 3e-5,
+                    Self::Small => *x,
+                    Self::Offset => shell + 1_000.0 + if row == 7 { 5_000.0 } else { 0.0 },
                 };
             }
             values.extend(own);
@@ -175,6 +207,7 @@ impl Hard {
 mod tests {
     use super::*;
     use crate::engine::gpu::adapters;
+    use crate::engine::gpu::space::Space;
     use crate::metric::tie_band;
     use crate::oracle::search::Neighbour;
 
@@ -188,14 +221,27 @@ mod tests {
     }
 
     #[test]
+    fn a_variant_that_is_refused_leaves_the_others_and_all_refused_are_the_error() {
+        let refused = || Err(EngineError::DeviceLost { adapter: "A card".to_owned() });
+        let some = gathered([("portable", Ok(Some(2e9))), ("wide", refused()), ("cooperative", Ok(None))].into_iter());
+        let rates: Vec<_> = some.expect("some").iter().map(|trial| trial.pairs_per_second).collect();
+        assert_eq!(rates, [Some(2e9), None, None]);
+        assert!(gathered([("portable", refused()), ("wide", refused())].into_iter()).is_err());
+    }
+
+    #[test]
     fn hard_rows_tell_a_filter_that_is_too_tight() {
         // A filter in f16 that allows for no error keeps the nearest by its own distances. Those must not be the true ones.
         let band = tie_band(Metric::Euclidean, CHECKED_DIM, EngineKind::Gpu);
-        for hard in [Hard::Shell, Hard::Small, Hard::Offset] {
+        for hard in HARD {
             let (queries, references) =
                 (hard.rows(CHECKED.0, 1).expect("rows"), hard.rows(CHECKED.1, 2).expect("rows"));
+            // As the filter sees them: about the centre and scaled.
+            let space = Space::of(Metric::Euclidean, &queries, &references);
+            let scale = 2f32.powi(space.exponent);
             let rounded = |block: &RowBlock| {
-                let values = block.values().iter().map(|x| half::f16::from_f32(*x).to_f32()).collect();
+                let centred = block.values().iter().zip(space.centre.iter().cycle()).map(|(x, c)| x * scale - c);
+                let values = centred.map(|y| half::f16::from_f32(y).to_f32()).collect();
                 RowBlock::new(block.ids().clone(), block.dim(), values).expect("rows")
             };
             let truth = search(Metric::Euclidean, &queries, &references, |_, _| true);

@@ -98,7 +98,7 @@ impl Variant {
     pub(super) fn workgroup_bytes(&self) -> u64 {
         let (queries, references) = self.per_invocation;
         let values = 16 * (queries + references) * self.slab_max;
-        if self.is_cooperative() { 32 << 10 } else { 4 * values as u64 }
+        4 * values as u64
     }
 
     /// Queries of a tile.

@@ -12,7 +12,7 @@ use crate::error::{Error, JobError, StoreError};
 use crate::job::manifest::Marker;
 use crate::job::output::Output;
 use crate::job::run::Run;
-use crate::route::lists::{List, cut, length, offsets, rounded_up, squared_distance};
+use crate::route::lists::{List, cut, farthest, offsets, rounded_up};
 use crate::route::space::ListSpace;
 use crate::schedule::Part;
 use crate::schedule::progress::{Stage, Step};
@@ -134,14 +134,7 @@ impl Work<'_> {
     fn radius(&self, list: usize, values: &[f32], rows: Range<usize>) -> f64 {
         let dim = self.dim;
         let centroid = &self.centroids[list * dim..(list + 1) * dim];
-        let (mut placed, mut largest) = (vec![0.0; dim], 0.0_f64);
-        for row in values[rows.start * dim..rows.end * dim].chunks_exact(dim) {
-            let there = self.space.place(row, &mut placed);
-            // A row without a direction may be anywhere on the sphere: no query on it is farther from the centroid.
-            let distance = if there { squared_distance(&placed, centroid).sqrt() } else { 1.0 + length(centroid) };
-            largest = largest.max(distance);
-        }
-        largest
+        farthest(self.space, &values[rows.start * dim..rows.end * dim], centroid)
     }
 
     /// The codes of a shard's rows. Notes how far from them they are.

@@ -3,6 +3,7 @@
 
 mod arrange;
 mod assign;
+mod check;
 mod nearest;
 mod state;
 mod train;
@@ -31,6 +32,11 @@ use arrange::{Arranged, arrange};
 use assign::assign;
 use state::State;
 use train::{Trained, train};
+
+pub use check::check;
+
+/// The command that makes an index, in its manifest.
+pub const COMMAND: &str = "index";
 
 /// The plan of an index, without building it.
 ///
@@ -216,7 +222,7 @@ impl<'a> Planned<'a> {
         Manifest {
             format: FORMAT,
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            command: "index".to_owned(),
+            command: COMMAND.to_owned(),
             parameters: json!({
                 "rep": request.rep,
                 "metric": request.metric.name(),

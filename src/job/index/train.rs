@@ -19,7 +19,7 @@ use crate::store::index::{Encoding, Patterns};
 /// Keeps the choice of centroids apart from that of the sample.
 const SEED: u64 = 0x6365_6e74_726f_6964;
 /// Rows that patterns are learned from, about.
-const PATTERN_ROWS: u64 = 32_768;
+const PATTERN_ROWS: u64 = 16_384;
 /// Rows that a thread puts in place at a time.
 const TASK_ROWS: usize = 1_024;
 
