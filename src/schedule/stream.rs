@@ -69,8 +69,8 @@ mod tests {
                 assert!(block.rows() as u64 <= step && block.rows() > 0);
                 let RowIds::Range(ids) = block.ids() else { panic!("a run of rows") };
                 assert_eq!(
-                    block.values().iter().map(|v| f64::from(*v) as u64).collect::<Vec<_>>(),
-                    ids.clone().collect::<Vec<_>>()
+                    block.values().iter().map(|v| f64::from(*v)).collect::<Vec<_>>(),
+                    ids.clone().map(|id| id as f64).collect::<Vec<_>>()
                 );
                 seen.extend(ids.clone());
                 Ok(())
