@@ -128,8 +128,10 @@ mod tests {
 
     #[test]
     fn equal_rows_are_cut_into_equal_lists() {
-        let lists = cut(&[1000, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
-        assert_eq!(lists.iter().map(|list| list.rows).collect::<Vec<_>>(), [250; 4]);
+        let lists = cut(&[1000, 1, 1, 1, 1, 1, 1, 1, 1, 1]);
+        assert_eq!(lists.iter().map(|list| list.rows).collect::<Vec<_>>(), [334, 333, 333, 1, 1, 1, 1, 1, 1, 1, 1, 1]);
+        // One list is as large as the mean.
+        assert_eq!(cut(&[1000, 0, 0]), [List { centroid: 0, rows: 1000 }]);
         assert_eq!(rounded_up(0.0, ListSpace::Rows), 0.0);
         assert_eq!(rounded_up(f64::INFINITY, ListSpace::Rows), f32::INFINITY);
     }
