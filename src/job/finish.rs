@@ -47,10 +47,7 @@ pub fn finish(output: &mut Output, axes: &Axes, uns: &Value) -> Result<(), Error
 ///
 /// # Errors
 /// Any I/O error.
-pub fn finish_index(
-    output: &mut Output,
-    root: impl FnOnce(&[String]) -> Result<(), StoreError>,
-) -> Result<(), Error> {
+pub fn finish_index(output: &mut Output, root: impl FnOnce(&[String]) -> Result<(), StoreError>) -> Result<(), Error> {
     let folder = Arc::clone(&output.folder);
     root(&nodes(&folder, "")?)?;
     output.finish(&remaining_files(&folder)?)

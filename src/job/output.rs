@@ -21,8 +21,24 @@ const CHECKPOINT: &str = ".atlasknn/checkpoint";
 const FILES: &str = ".atlasknn/files.json";
 /// What a job makes beside [`OWN`].
 const LAID_OUT: [&str; 18] = [
-    "zarr.json", "X", "layers", "obs", "obsm", "obsp", "uns", "var", "varm", "varp", "rows", "ids", "offsets",
-    "centroids", "radii", "low", "step", "codebooks",
+    "zarr.json",
+    "X",
+    "layers",
+    "obs",
+    "obsm",
+    "obsp",
+    "uns",
+    "var",
+    "varm",
+    "varp",
+    "rows",
+    "ids",
+    "offsets",
+    "centroids",
+    "radii",
+    "low",
+    "step",
+    "codebooks",
 ];
 
 /// The output of a job, locked while this lives.

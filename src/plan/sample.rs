@@ -16,7 +16,7 @@ const LISTS_PER_BLOCK: u64 = 16;
 /// Rows that are taken together, for sources that are read row by row.
 const RUN_ROWS: u64 = 16;
 
-/// A sequence of numbers that follows from its seed (SplitMix64, Steele, Lea and Flood 2014).
+/// A sequence of numbers that follows from its seed (`SplitMix64`, Steele, Lea and Flood 2014).
 #[derive(Clone, Debug)]
 pub struct Random(u64);
 

@@ -74,7 +74,8 @@ mod tests {
 
     #[test]
     fn rows_of_few_values_become_patterns_of_their_own() {
-        let rows: Vec<f32> = (0..900_u16).flat_map(|i| [f32::from(i % 10), f32::from(i % 9), f32::from(i % 7)]).collect();
+        let rows: Vec<f32> =
+            (0..900_u16).flat_map(|i| [f32::from(i % 10), f32::from(i % 9), f32::from(i % 7)]).collect();
         for code in 0..2 {
             let learned = learn(&rows, 3, code, 1);
             assert_eq!(learned.len(), PATTERNS * Patterns::width());

@@ -41,12 +41,7 @@ impl Spill {
     /// Any I/O error.
     pub fn open(folder: &Path, extents: Vec<Extent>, io: &Arc<IoCounters>) -> Result<Option<Self>, StoreError> {
         fs::create_dir_all(folder).map_err(|error| from_io("write", folder, error))?;
-        let spill = Self {
-            folder: folder.to_owned(),
-            dirty: vec![false; extents.len()],
-            extents,
-            io: Arc::clone(io),
-        };
+        let spill = Self { folder: folder.to_owned(), dirty: vec![false; extents.len()], extents, io: Arc::clone(io) };
         for (bucket, extent) in spill.extents.iter().enumerate() {
             let path = spill.path(bucket);
             let fail = |error| from_io("write", &path, error);
@@ -78,8 +73,7 @@ impl Spill {
         }
         let path = self.path(bucket);
         let bytes: &[u8] = bytemuck::cast_slice(words);
-        let mut file =
-            OpenOptions::new().append(true).open(&path).map_err(|error| from_io("write", &path, error))?;
+        let mut file = OpenOptions::new().append(true).open(&path).map_err(|error| from_io("write", &path, error))?;
         file.write_all(bytes).map_err(|error| from_io("write", &path, error))?;
         let extent = &mut self.extents[bucket];
         extent.crc32c = crc32c::crc32c_append(extent.crc32c, bytes);

@@ -105,11 +105,15 @@ pub fn place(metric: Metric, row: &[f32]) -> Vec<f64> {
     let mut row: Vec<f64> = row.iter().map(|value| f64::from(*value)).collect();
     if metric == Metric::Correlation {
         let mean = row.iter().sum::<f64>() / row.len() as f64;
-        row.iter_mut().for_each(|value| *value -= mean);
+        for value in &mut row {
+            *value -= mean;
+        }
     }
     let length = row.iter().map(|value| value * value).sum::<f64>().sqrt();
     if matches!(metric, Metric::Cosine | Metric::Correlation) && length > 0.0 {
-        row.iter_mut().for_each(|value| *value /= length);
+        for value in &mut row {
+            *value /= length;
+        }
     }
     row
 }

@@ -96,7 +96,9 @@ struct Aside<'a> {
 
 impl Aside<'_> {
     fn put(&mut self, block: &RowBlock, lists: &[u32]) -> Result<(), Error> {
-        lists.iter().for_each(|&list| self.state.counts[index(list)] += 1);
+        for &list in lists {
+            self.state.counts[index(list)] += 1;
+        }
         widen(&mut self.state.limits, block.values());
         self.scatter.append(block, lists, self.spill)?;
         self.state.rows_done += block.rows() as u64;
@@ -111,12 +113,7 @@ impl Aside<'_> {
 }
 
 /// Where an earlier run stopped, or the beginning.
-fn begin(
-    planned: &Planned<'_>,
-    trained: &Trained,
-    output: &Output,
-    run: &Run<'_>,
-) -> Result<(State, Spill), Error> {
+fn begin(planned: &Planned<'_>, trained: &Trained, output: &Output, run: &Run<'_>) -> Result<(State, Spill), Error> {
     let folder = output.folder.root().join(SPILL);
     let lists = trained.counts.len();
     if let Some(state) = State::load(output)? {
@@ -129,7 +126,7 @@ fn begin(
     let bounds = bounds(&trained.counts, planned.plan.buckets);
     let mut state = State::new(bounds, lists, planned.limits_needed());
     let begun = Spill::open(&folder, state.extents(), &run.io)?;
-    let mut spill = begun.ok_or_else(|| StoreError::Missing { path: folder })?;
+    let mut spill = begun.ok_or(StoreError::Missing { path: folder })?;
     state.save(output, &mut spill)?;
     Ok((state, spill))
 }
@@ -149,12 +146,7 @@ fn bounds(counts: &[u64], buckets: u64) -> Vec<u64> {
 }
 
 /// The block in the space that lists are made in, where that is another one.
-fn placed(
-    space: ListSpace,
-    block: &RowBlock,
-    source: &dyn Source,
-    run: &Run<'_>,
-) -> Result<Option<RowBlock>, Error> {
+fn placed(space: ListSpace, block: &RowBlock, source: &dyn Source, run: &Run<'_>) -> Result<Option<RowBlock>, Error> {
     if space == ListSpace::Rows {
         return Ok(None);
     }
@@ -196,7 +188,9 @@ impl Scatter {
         let record = record_words(self.dim);
         let bucket_of = |list: &u32| self.bucket_of[index(*list)];
         let mut ends = vec![0; self.buckets];
-        lists.iter().for_each(|list| ends[bucket_of(list)] += record);
+        for list in lists {
+            ends[bucket_of(list)] += record;
+        }
         let mut at: Vec<usize> = Vec::with_capacity(self.buckets);
         let mut sum = 0;
         for end in &mut ends {

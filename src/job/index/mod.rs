@@ -76,14 +76,14 @@ fn build(planned: &mut Planned<'_>, output: &mut Output, run: &Run<'_>) -> Resul
     let (rows, lists, dim) = (planned.layout.rows, planned.lists, planned.dim());
     let mut pairs = 0;
     let known = usize::try_from(lists).unwrap_or(usize::MAX);
-    let trained = match state::load_trained(output, known, dim, planned.pattern_values())? {
-        Some(trained) => trained,
-        None => {
-            let trained = train(planned, run)?;
-            state::save_trained(output, &trained)?;
-            pairs += training_pairs(planned.plan.sample_rows, lists);
-            trained
-        }
+    let known = state::load_trained(output, known, dim, planned.pattern_values())?;
+    let trained = if let Some(trained) = known {
+        trained
+    } else {
+        let trained = train(planned, run)?;
+        state::save_trained(output, &trained)?;
+        pairs += training_pairs(planned.plan.sample_rows, lists);
+        trained
     };
     let before = State::load(output)?.map_or(0, |state| state.rows_done);
     let (mut state, mut spill) = assign(planned, &trained, output, run)?;

@@ -96,12 +96,7 @@ pub fn save_trained(output: &Output, trained: &Trained) -> Result<(), Error> {
 ///
 /// # Errors
 /// Any I/O error.
-pub fn load_trained(
-    output: &Output,
-    lists: usize,
-    dim: usize,
-    patterns: usize,
-) -> Result<Option<Trained>, Error> {
+pub fn load_trained(output: &Output, lists: usize, dim: usize, patterns: usize) -> Result<Option<Trained>, Error> {
     let bytes = output.folder.read(TRAINED)?.unwrap_or_default();
     let length = lists * (8 + 4 * dim) + 4 * patterns;
     let Some(body) = checked(&bytes).filter(|body| body.len() == length) else { return Ok(None) };

@@ -59,9 +59,14 @@ mod tests {
 
     #[test]
     fn chunks_fill_shards_and_shards_the_array() {
-        for (rows, dim, lists) in
-            [(1, 1, 1), (1000, 50, 10), (1 << 20, 50, 4000), (150_000, 50, 1500), (1 << 33, 1000, 100_000), (5, 9000, 5)]
-        {
+        for (rows, dim, lists) in [
+            (1, 1, 1),
+            (1000, 50, 10),
+            (1 << 20, 50, 4000),
+            (150_000, 50, 1500),
+            (1 << 33, 1000, 100_000),
+            (5, 9000, 5),
+        ] {
             let layout = Layout::new(rows, dim, lists);
             assert!(layout.shard_rows.is_multiple_of(layout.chunk_rows), "{layout:?}");
             assert!(layout.shard_rows.is_multiple_of(layout.ids_chunk_rows), "{layout:?}");

@@ -26,10 +26,10 @@ use super::node::{Node, store_name};
 use super::open::open_folder;
 use super::prepared::Preparation;
 use super::zarr::{ZarrSource, ZarrVector};
-use rows::{Coded, Meaning};
 use super::{IoCounters, Source};
 use crate::error::StoreError;
 use crate::metric::Metric;
+use rows::{Coded, Meaning};
 
 /// The `encoding-type` of the root group.
 pub const ENCODING_TYPE: &str = "atlasknn-ivf";

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 use super::{
-    CENTROIDS, CODEBOOKS, Codec, ENCODING_TYPE, ENCODING_VERSION, Encoding, IDS, LOW, Layout, OFFSETS, PATTERNS, RADII, ROWS, STEP,
+    CENTROIDS, CODEBOOKS, Codec, ENCODING_TYPE, ENCODING_VERSION, Encoding, IDS, LOW, Layout, OFFSETS, PATTERNS, RADII,
+    ROWS, STEP,
 };
 use crate::error::StoreError;
 use crate::store::folder::{FileRecord, Folder};
