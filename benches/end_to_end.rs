@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use atlasknn::job;
-use atlasknn::job::request::{MapRequest, MappingRequest, PresenceRequest, RunOptions, SearchRequest, Within};
+use atlasknn::job::request::{How, MapRequest, MappingRequest, PresenceRequest, RunOptions, SearchRequest, Within};
 use atlasknn::metric::Metric;
 use atlasknn::schedule::progress::{Silent, Stop};
 use atlasknn::units::{ByteCount, K};
@@ -35,6 +35,7 @@ fn request(query: &Path, reference: &Path, out: &Path, rep: &str, budget: ByteCo
         metric: Metric::Euclidean,
         exclude_group: None,
         compat: false,
+        how: How::default(),
         within: Within { host_memory: Some(budget), threads: Some(2) },
         run: RunOptions { overwrite: true, ..RunOptions::default() },
     }

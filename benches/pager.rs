@@ -10,12 +10,12 @@
 #[path = "support/rows.rs"]
 mod rows;
 
-use std::ops::Range;
 use std::time::Duration;
 
-use atlasknn::route::{Router, all::AllRows};
+use atlasknn::block::{RowBlock, RowIds};
+use atlasknn::route::{Known, Route, Router, all::AllRows};
 use atlasknn::schedule::Clock;
-use atlasknn::schedule::pager::Pager;
+use atlasknn::schedule::pager::{Pager, References};
 use atlasknn::store::memory::MemorySource;
 use atlasknn::store::open::open_representation;
 use atlasknn::store::{IoCounters, Source};
@@ -26,14 +26,13 @@ const DIM: usize = 50;
 const PARTITION_ROWS: u32 = 65_536;
 
 /// Visits all partitions, and says how many rows came by.
-fn pass(pager: &mut Pager<'_>, partitions: &[Range<u64>], pool: &rayon::ThreadPool) -> usize {
-    let needed: Vec<usize> = (0..partitions.len()).collect();
+fn pass(pager: &mut Pager<'_>, route: &dyn Route, pool: &rayon::ThreadPool) -> usize {
     let mut seen = 0;
     let visit = |_, part: &std::sync::Arc<atlasknn::engine::Partition>| {
         seen += part.block.rows();
         Ok(true)
     };
-    pager.each(&needed, pool, &Clock::default(), visit).expect("rows that can be read");
+    pager.each(route, pool, &Clock::default(), visit).expect("rows that can be read");
     seen
 }
 
@@ -49,7 +48,9 @@ fn pages(criterion: &mut Criterion) {
     let memory = MemorySource::from_f32("memory", DIM, values).expect("rows × dim values");
     let sources: [(&str, &dyn Source); 3] = [("memory", &memory), ("npy", &*npy), ("zarr", &*zarr)];
     let router = AllRows::new(ROWS, PARTITION_ROWS);
-    let partitions = router.partitions();
+    let nobody = RowBlock::new(RowIds::Range(0..1), DIM, vec![0.0; DIM]).expect("a row");
+    let route = router.route(0, &Known { queries: &nobody, near: &[], bounds: &[], seen_to: 0 });
+    let references = |source| References { source, ids: None, groups: None };
     let mut group = criterion.benchmark_group("pager");
     group
         .sampling_mode(SamplingMode::Flat)
@@ -59,14 +60,14 @@ fn pages(criterion: &mut Criterion) {
     group.throughput(Throughput::Bytes(ROWS * DIM as u64 * 4));
     for (name, source) in sources {
         group.bench_function(name, |bencher| {
-            bencher.iter(|| pass(&mut Pager::new(source, partitions, None, false), partitions, &pool));
+            bencher.iter(|| pass(&mut Pager::new(references(source), false), &*route, &pool));
         });
     }
-    let mut holding = Pager::new(&memory, partitions, None, true);
-    pass(&mut holding, partitions, &pool);
+    let mut holding = Pager::new(references(&memory), true);
+    pass(&mut holding, &*route, &pool);
     // Nothing is moved, so this is per partition.
-    group.throughput(Throughput::Elements(partitions.len() as u64));
-    group.bench_function("held", |bencher| bencher.iter(|| pass(&mut holding, partitions, &pool)));
+    group.throughput(Throughput::Elements(route.partitions() as u64));
+    group.bench_function("held", |bencher| bencher.iter(|| pass(&mut holding, &*route, &pool)));
     group.finish();
 }
 

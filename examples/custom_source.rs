@@ -11,7 +11,7 @@ use atlasknn::engine::cpu::{CpuConfig, CpuEngine};
 use atlasknn::engine::{Engine, Exclude, Partition};
 use atlasknn::error::StoreError;
 use atlasknn::metric::Metric;
-use atlasknn::route::{Router, all::AllRows};
+use atlasknn::route::{Known, Router, all::AllRows};
 use atlasknn::store::{FloatType, Source};
 use atlasknn::units::K;
 
@@ -44,12 +44,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     let queries = RowBlock::new(RowIds::Range(0..1), 2, vec![54_321.25, 0.0])?;
     engine.begin(&queries, K::new(3)?, &Exclude::Nothing)?;
     let router = AllRows::new(line.rows(), 4_096);
-    for (index, rows) in router.partitions().iter().enumerate() {
-        let ids = RowIds::Range(rows.clone());
+    let route = router.route(0, &Known { queries: &queries, near: &[], bounds: &[], seen_to: 0 });
+    for partition in 0..route.partitions() {
+        let rows = route.rows(partition);
+        let ids = RowIds::List(rows.iter().cloned().flatten().collect());
         let mut values = vec![0.0; ids.len() * line.dim()];
-        line.read(std::slice::from_ref(rows), &mut values)?;
-        let partition = Partition::new(RowBlock::new(ids, line.dim(), values)?);
-        engine.visit(&partition, &router.visits(index, &queries))?;
+        line.read(rows, &mut values)?;
+        let block = Partition::new(RowBlock::new(ids, line.dim(), values)?);
+        route.visits(partition).try_for_each(|visits| engine.visit(&block, &visits))?;
     }
     let nearest = engine.finish()?;
     println!("nearest rows {:?} at {:?}", nearest.ids(), nearest.distances());

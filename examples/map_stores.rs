@@ -7,7 +7,7 @@ use std::path::Path;
 
 use atlasknn::job;
 use atlasknn::job::request::{
-    DeviceRequest, EvaluateRequest, MapRequest, MappingRequest, RunOptions, SearchRequest, Within,
+    DeviceRequest, EvaluateRequest, How, MapRequest, MappingRequest, RunOptions, SearchRequest, Within,
 };
 use atlasknn::metric::Metric;
 use atlasknn::schedule::progress::{Silent, Stop};
@@ -28,6 +28,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         metric: Metric::Euclidean,
         exclude_group: None,
         compat: false,
+        how: How::default(),
         device: DeviceRequest::default(),
         within: Within { host_memory: Some("512MiB".parse()?), threads: None },
         run: RunOptions::default(),

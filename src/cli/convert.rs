@@ -3,12 +3,12 @@
 use std::path::Path;
 
 use super::args::{EvaluateArgs, IndexArgs, MapArgs, SearchArgs, Sides, TransferArgs};
-use super::flags::{Device, Mapping, Run, What, Within};
+use super::flags::{Device, How, Mapping, Run, What, Within};
 use super::unbuilt;
-use super::values::{Encoding, Kernel, Lists, NamesChoice};
+use super::values::{Encoding, Kernel, Lists, Method, NamesChoice};
 use crate::job::request::{
-    DeviceRequest, EvaluateRequest, IndexRequest, MapRequest, MappingRequest, Names, PresenceRequest, RunOptions,
-    SearchRequest, TransferRequest, Within as Limits,
+    self, DeviceRequest, EvaluateRequest, IndexRequest, MapRequest, MappingRequest, Names, PresenceRequest, Probes,
+    RunOptions, SearchRequest, TransferRequest, Within as Limits,
 };
 use crate::store::folder::real_path;
 use crate::store::index::Encoding as Kept;
@@ -29,15 +29,13 @@ fn built(unbuilt: Option<String>) -> Result<(), Usage> {
 /// What `search` asks for.
 pub fn search(args: &SearchArgs) -> Result<SearchRequest, Usage> {
     built(unbuilt::search(args))?;
-    let device = device(&args.how.device, &args.within)?;
-    search_request(&args.sides, &args.what, device, &args.within, &args.run)
+    search_request(&args.sides, &args.what, &args.how, &args.within, &args.run)
 }
 
 /// What `map` asks for.
 pub fn map(args: &MapArgs) -> Result<MapRequest, Usage> {
     built(unbuilt::map(args))?;
-    let device = device(&args.how.device, &args.within)?;
-    let search = search_request(&args.sides, &args.what, device, &args.within, &args.run)?;
+    let search = search_request(&args.sides, &args.what, &args.how, &args.within, &args.run)?;
     if search.reference.is_some() && (args.mapping.self_edges || args.mapping.no_self_edges) {
         let flag = if args.mapping.self_edges { "--self-edges" } else { "--no-self-edges" };
         return refuse(format!(
@@ -116,19 +114,35 @@ fn device(args: &Device, within: &Within) -> Result<DeviceRequest, Usage> {
     Ok(DeviceRequest { choice, variant: args.device_variant.clone(), memory: within.device_memory })
 }
 
-fn search_request(
-    sides: &Sides,
-    what: &What,
-    device: DeviceRequest,
-    within: &Within,
-    args: &Run,
-) -> Result<SearchRequest, Usage> {
+/// How to search. Whether the choices go together depends on the index as well, so that is left to the job.
+fn approach(args: &How) -> request::How {
+    request::How {
+        method: match args.method {
+            Method::Exact => request::Method::Exact,
+            Method::Ivf => request::Method::Ivf,
+            Method::Auto | Method::Hnsw => request::Method::Auto,
+        },
+        index: args.index.clone(),
+        probes: match (args.nprobe, args.recall) {
+            (Some(nprobe), _) => Probes::Lists(nprobe.get()),
+            (None, Some(recall)) => Probes::Recall(recall),
+            (None, None) => Probes::Auto,
+        },
+        strict: args.strict,
+        refine: !args.no_refine,
+    }
+}
+
+fn search_request(sides: &Sides, what: &What, how: &How, within: &Within, args: &Run) -> Result<SearchRequest, Usage> {
     if sides.reference.is_none() && what.reference_rep.is_some() {
         return refuse(
             "--reference-rep needs a REFERENCE: in self-mapping both sides are the query, and --rep names its rows",
         );
     }
     not_over("QUERY", &sides.query, &sides.out)?;
+    if let Some(index) = &how.index {
+        not_over("INDEX", index, &sides.out)?;
+    }
     if let Some(reference) = &sides.reference {
         not_over("REFERENCE", reference, &sides.out)?;
     }
@@ -142,7 +156,8 @@ fn search_request(
         metric: what.metric,
         exclude_group: what.exclude_group.clone(),
         compat: what.compat.is_some(),
-        device,
+        device: device(&how.device, within)?,
+        how: approach(how),
         within: limits(within),
         run: run(args),
     })

@@ -40,6 +40,7 @@ fn a_map_command_without_flags_asks_for_the_documented_defaults() {
             metric: Metric::Euclidean,
             exclude_group: None,
             compat: false,
+            how: request::How::default(),
             device: DeviceRequest::default(),
             within: Limits::default(),
             run: RunOptions::default(),

@@ -11,7 +11,7 @@ use super::text::shell_word;
 use super::{convert, evaluate, run, show};
 use crate::job;
 use crate::job::request::{
-    DeviceRequest, EvaluateRequest, MapRequest, MappingRequest, PresenceRequest, RunOptions, SearchRequest, Within,
+    DeviceRequest, EvaluateRequest, How, MapRequest, MappingRequest, PresenceRequest, RunOptions, SearchRequest, Within,
 };
 use crate::metric::Metric;
 use crate::store::unpack::unpack;
@@ -95,6 +95,7 @@ fn map_request(places: &Places, within: Within) -> Result<MapRequest, Failure> {
         metric: Metric::Euclidean,
         exclude_group: None,
         compat: false,
+        how: How::default(),
         device: DeviceRequest::default(),
         within,
         run: RunOptions { overwrite: true, ..RunOptions::default() },

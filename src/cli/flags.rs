@@ -47,22 +47,25 @@ pub struct What {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "How to search")]
 pub struct How {
-    /// Compare every pair (exact) or only likely ones (ivf, hnsw: not built yet); auto is exact today
+    /// Find the true neighbours (exact), or nearly all of them in far less time by comparing each cell only with those of
+    /// the nearest lists of an index (ivf; needs --index); auto is exact while that is quick (hnsw: not built yet)
     #[arg(long, value_enum, default_value = "auto", hide_possible_values = true)]
     pub method: Method,
-    /// Search this index instead of the reference's rows (not built yet)
+    /// Search through this index of the reference, made by atlasknn index. With --method exact, what it shows to be too
+    /// far is left out, and the result is the same
     #[arg(long, value_name = "INDEX")]
     pub index: Option<std::path::PathBuf>,
-    /// How many lists of the index to look into (not built yet)
-    #[arg(long, value_name = "N")]
+    /// Look into so many lists of the index; makes auto ivf
+    #[arg(long, value_name = "N", conflicts_with = "recall")]
     pub nprobe: Option<NonZeroU32>,
-    /// Look into as many lists as find this share of the true neighbours (not built yet)
-    #[arg(long, value_name = "SHARE", value_parser = values::share)]
-    pub recall: Option<f32>,
-    /// Fail where --recall is not met (not built yet)
-    #[arg(long)]
+    /// Look into as many lists as find this share of the true neighbours, tried on a sample of the query first; makes auto
+    /// ivf [default: 0.99]
+    #[arg(long, value_name = "SHARE", value_parser = values::recall)]
+    pub recall: Option<f64>,
+    /// Fail where the recall, measured at the end on another sample, is below --recall; otherwise that is a warning
+    #[arg(long, conflicts_with = "nprobe")]
     pub strict: bool,
-    /// Keep the distances of a compressed index as they are (not built yet)
+    /// Keep the distances as a compressed index has them, instead of taking the exact ones from the reference
     #[arg(long)]
     pub no_refine: bool,
     #[command(flatten)]

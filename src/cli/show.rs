@@ -74,7 +74,11 @@ fn headline(kind: Kind, outcome: &Outcome) -> String {
         Kind::Transfer => format!("Transferred from {references} to {queries}, by {neighbours} each."),
     };
     if let Some(recall) = outcome.recall {
-        let _ = write!(line, "\n{} of the true neighbours were found in a sample.", text::percent(recall));
+        let interval = outcome.recall_interval.map_or_else(String::new, |(low, high)| {
+            format!(" (95 % interval {} to {})", text::percent_of_a_recall(low), text::percent_of_a_recall(high))
+        });
+        let recall = text::percent_of_a_recall(recall);
+        let _ = write!(line, "\n{recall} of the true neighbours were found in a sample{interval}.");
     }
     line + "\n"
 }
@@ -91,6 +95,7 @@ fn measures(outcome: &Outcome) -> Vec<Vec<String>> {
     let mut rows = vec![("time", format!("{}{stages}", text::duration(seconds.total)))];
     if outcome.pairs > 0 && seconds.search > 0.0 {
         rows.push(("speed", text::pair_rate(pairs_per_second(outcome))));
+        rows.extend(outcome.share_of_pairs.map(|share| ("compared", format!("{} of all pairs", text::percent(share)))));
     }
     let (read, written) = (ByteCount(outcome.bytes_read), ByteCount(outcome.bytes_written));
     rows.push(("files", format!("{read} read, {written} written")));

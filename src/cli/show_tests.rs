@@ -21,6 +21,8 @@ fn an_outcome() -> Outcome {
         bytes_written: 240 << 20,
         peak_memory_bytes: Some(500 << 20),
         recall: None,
+        recall_interval: None,
+        share_of_pairs: None,
         units: (16, 0),
         out: PathBuf::from("out.zarr"),
     }
@@ -97,9 +99,12 @@ fn the_summary_says_what_was_done_and_lists_what_was_written() {
     let probable = MappingRequest { probabilities: true, ..a_mapping() };
     let page = outcome(Kind::Map, &an_outcome(), Some(&probable));
     assert!(page.contains("cell_type_probabilities"), "{page}");
-    let resumed = Outcome { units: (4, 12), recall: Some(0.991), ..an_outcome() };
+    let audited = (Some(0.991), Some((0.9891, 0.993)), Some(0.034));
+    let (recall, recall_interval, share_of_pairs) = audited;
+    let resumed = Outcome { units: (4, 12), recall, recall_interval, share_of_pairs, ..an_outcome() };
     let page = outcome(Kind::Search, &resumed, None);
-    assert!(page.contains("12 units reused, 4 computed now") && page.contains("99.1 % of the true"), "{page}");
+    assert!(page.contains("12 units reused, 4 computed now") && page.contains("3.4 % of all pairs"), "{page}");
+    assert!(page.contains("99.10 % of the true neighbours were found in a sample (95 % interval 98.91 % to 99.30 %)"));
 }
 
 #[test]

@@ -71,6 +71,11 @@ pub fn percent(share: f64) -> String {
     if share.is_finite() { format!("{:.1} %", 100.0 * share) } else { "-".to_owned() }
 }
 
+/// `99.87 %`: recalls are told apart by their last digits.
+pub fn percent_of_a_recall(recall: f64) -> String {
+    format!("{:.2} %", 100.0 * recall)
+}
+
 /// The path as it is typed in a shell.
 pub fn shell_word(path: &Path) -> String {
     let text = path.display().to_string();

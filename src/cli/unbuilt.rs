@@ -34,24 +34,8 @@ fn first(choices: impl Iterator<Item = Choice>) -> Option<String> {
 }
 
 fn how(args: &How) -> Vec<Choice> {
-    let method = |m: Method, name: &str| {
-        (
-            args.method == m,
-            format!("--method {name} is not built yet: use --method exact, which finds the true neighbours"),
-        )
-    };
-    vec![
-        method(Method::Ivf, "ivf"),
-        method(Method::Hnsw, "hnsw"),
-        said(args.index.is_some(), "--index is not built yet: name the reference itself, the search is exact"),
-        said(
-            args.nprobe.is_some(),
-            "--nprobe is not built yet: it belongs to --method ivf, and the search is exact today",
-        ),
-        said(args.recall.is_some(), "--recall is not built yet: the search is exact today, so its recall is 1"),
-        said(args.strict, "--strict is not built yet: it belongs to --recall, and the search is exact today"),
-        said(args.no_refine, "--no-refine is not built yet: it belongs to a compressed index, and there is none today"),
-    ]
+    let sentence = "--method hnsw is not built yet: use --method ivf with an --index, or --method exact";
+    vec![said(args.method == Method::Hnsw, sentence)]
 }
 
 fn mapping(args: &Mapping) -> Vec<Choice> {

@@ -12,11 +12,11 @@ use crate::units::K;
 /// `--method`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Method {
-    /// Chosen for you; exact today
+    /// Exact while that is quick, else ivf
     Auto,
     /// The true neighbours, every pair compared
     Exact,
-    /// Not built yet: the lists nearest the query only
+    /// The lists nearest the query only
     Ivf,
     /// Not built yet: a graph search inside each partition
     Hnsw,
@@ -144,6 +144,14 @@ pub fn lists(text: &str) -> Result<Lists, String> {
 /// A metric by its name; used behind a list of the names, so that a typing error gets a suggestion.
 pub fn metric(text: &str) -> Result<Metric, String> {
     text.parse().map_err(|e: crate::error::UnitError| e.to_string())
+}
+
+/// A share of the neighbours.
+pub fn recall(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if value > 0.0 && value <= 1.0 => Ok(value),
+        _ => Err("write a number above 0 and up to 1, for example 0.99".to_owned()),
+    }
 }
 
 /// A number from 0 to 1.

@@ -34,6 +34,7 @@ pub fn write(checkpoint: &Checkpoint, engines: &[EngineRecord], to: &mut dyn Wri
         format: FORMAT,
         rows: (checkpoint.rows.start, checkpoint.rows.end),
         complete_to: checkpoint.complete_to,
+        round: checkpoint.round,
         references_done: checkpoint.references_done,
         k: u32::try_from(checkpoint.top.k()).unwrap_or(K::MAX),
         engines: engines.to_vec(),
@@ -85,7 +86,8 @@ pub fn decode(bytes: &[u8]) -> Result<(Checkpoint, Vec<EngineRecord>), Error> {
         return Err(damaged("its rows"));
     }
     let (rows, complete_to) = (header.rows.0..header.rows.1, header.complete_to);
-    Ok((Checkpoint { rows, complete_to, references_done: header.references_done, top }, header.engines))
+    let Header { round, references_done, engines, .. } = header;
+    Ok((Checkpoint { rows, complete_to, round, references_done, top }, engines))
 }
 
 #[derive(Serialize, Deserialize)]
@@ -93,6 +95,8 @@ struct Header {
     format: u32,
     rows: (u64, u64),
     complete_to: u64,
+    #[serde(default)]
+    round: u32,
     references_done: u64,
     k: u32,
     #[serde(default)]
@@ -110,7 +114,7 @@ mod tests {
     fn checkpoint() -> Checkpoint {
         let mut top = TopK::empty(3, K::new(2).unwrap());
         top.set_row(1, &[(0.25, 7), (0.5, 1)]);
-        Checkpoint { rows: 10..13, complete_to: 11, references_done: 99, top }
+        Checkpoint { rows: 10..13, complete_to: 11, round: 1, references_done: 99, top }
     }
 
     fn engines() -> Vec<EngineRecord> {

@@ -4,9 +4,19 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use super::columns::{Categories, categories};
+use super::inputs::Inputs;
 use crate::engine::NO_GROUP;
-use crate::error::Error;
+use crate::error::{Error, JobError};
 use crate::store::anndata::AnnData;
+
+/// What is known of the cells of both sides, for --exclude-group.
+///
+/// # Errors
+/// [`JobError::Refused`] for bare arrays.
+pub fn annotated(inputs: &Inputs) -> Result<(&AnnData, &AnnData), Error> {
+    let both = inputs.queries.annotations.as_ref().zip(inputs.references.annotations.as_ref());
+    both.ok_or_else(|| JobError::Refused("--exclude-group needs AnnData stores on both sides".to_owned()).into())
+}
 
 /// Groups of both sides, by the name of the category.
 pub struct Groups {

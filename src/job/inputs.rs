@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use super::approach::Through;
 use super::request::SearchRequest;
 use crate::error::{EngineError, Error, JobError, StoreError};
 use crate::metric::Metric;
@@ -35,16 +36,18 @@ pub struct Inputs {
     pub references: Cells,
     /// Whether they are the same.
     pub self_mapping: bool,
+    /// The fingerprint of the reference as it is stored.
+    pub reference_fingerprint: Value,
     /// How far rounding float64 rows moved them at most, over the rows of the sample; `None` when nothing was rounded.
     pub rounding: Option<f64>,
 }
 
 impl Inputs {
-    /// Opens what a search names.
+    /// Opens what a search names. With an index, rows are made ready as its own were.
     ///
     /// # Errors
-    /// Missing stores and keys, wrong types, empty sets, different dimensions.
-    pub fn open(request: &SearchRequest, io: &Arc<IoCounters>) -> Result<Self, Error> {
+    /// Missing stores and keys, wrong types, empty sets, different dimensions, an index of something else.
+    pub fn open(request: &SearchRequest, through: Option<&Through>, io: &Arc<IoCounters>) -> Result<Self, Error> {
         let queries = open_cells(&request.query, &request.rep, io)?;
         let self_mapping = request.reference.is_none();
         let reference_path = request.reference.as_ref().unwrap_or(&request.query);
@@ -59,8 +62,15 @@ impl Inputs {
         if q != r {
             return Err(EngineError::Dim { queries: q, references: r }.into());
         }
-        let mut inputs = Self { queries, references, self_mapping, rounding: None };
-        inputs.prepare(request.metric)?;
+        let reference_fingerprint = references.source.fingerprint()?;
+        let mut inputs = Self { queries, references, self_mapping, reference_fingerprint, rounding: None };
+        match through {
+            Some(through) => {
+                through.check(request, &inputs)?;
+                inputs.prepare_as(through.index.preparation()?)?;
+            }
+            None => inputs.prepare(request.metric)?,
+        }
         Ok(inputs)
     }
 
@@ -80,11 +90,12 @@ impl Inputs {
             return Ok(());
         }
         let centre = if metric.ignores_offset() { Some(centre(&*self.references.source)?) } else { None };
-        let Some(preparation) = Preparation::of(metric).or(centre.clone().map(|c| Preparation::Centre(c.into())))
-        else {
-            return Ok(());
-        };
-        if let Some(centre) = &centre {
+        self.prepare_as(Preparation::of(metric).or(centre.map(|centre| Preparation::Centre(centre.into()))))
+    }
+
+    fn prepare_as(&mut self, preparation: Option<Preparation>) -> Result<(), Error> {
+        let Some(preparation) = preparation else { return Ok(()) };
+        if let Preparation::Centre(centre) = &preparation {
             self.rounding = Some(rounding(&*self.queries.source, &*self.references.source, centre)?);
         }
         for cells in [&mut self.queries, &mut self.references] {

@@ -35,6 +35,9 @@ pub struct Manifest {
     /// Of a finished job: how many units each stage has. A marker that is lost would not be missed otherwise.
     #[serde(default)]
     pub units: BTreeMap<String, u64>,
+    /// Of an approximate search: its audited recall.
+    #[serde(default)]
+    pub recall: Option<f64>,
 }
 
 impl Manifest {
@@ -240,6 +243,7 @@ mod tests {
             k: 1,
             finished: false,
             units: BTreeMap::new(),
+            recall: None,
         };
         let (a, b) = (manifest(json!({"k": 15, "metric": "cosine"})), manifest(json!({"k": 30, "metric": "cosine"})));
         assert_eq!(a.differs_from(&b).unwrap(), "parameters.k was 30 and is now 15");

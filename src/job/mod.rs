@@ -3,10 +3,14 @@
 //! A job opens and checks everything first, plans, and only then creates its output. Stages follow each other (search,
 //! names, map, matrix, presence, finish); each marks its finished units, so that `--resume` does only what is missing.
 
+mod approach;
+mod audit;
+mod calibrate;
 mod checkpoint;
 mod columns;
 mod engine;
 mod evaluate;
+mod explain;
 mod finish;
 mod groups;
 mod index;
@@ -17,10 +21,12 @@ mod mapping;
 mod matrix;
 mod names;
 mod output;
+mod planned;
 mod presence;
 mod report;
 pub mod request;
 mod run;
+mod sample;
 mod search;
 mod sink;
 mod stages;
@@ -40,13 +46,14 @@ use crate::plan::mapping::{MappingInput, MappingPlan};
 use crate::schedule::progress::{Observer, Silent, Stop};
 use crate::store::folder::real_path;
 use crate::units::ByteCount;
+use approach::Approach;
 use finish::Axes;
 use manifest::{EngineRecord, FORMAT, Manifest};
 use output::Output;
+use planned::Planned;
 use report::Subject;
 use request::{MapRequest, MappingRequest, Outcome, PlanReport, SearchRequest};
 use run::Run;
-use search::Planned;
 use wanted::Sides;
 
 pub use evaluate::evaluate;
@@ -93,20 +100,21 @@ fn plan(request: &SearchRequest, mapping: Option<&MappingRequest>) -> Result<Pla
     let planned = Planned::new(request, &run)?;
     let mapping = plan_mapping(&planned, mapping, &run)?;
     let mapping = mapping.as_ref().map(|(input, plan)| (input, plan));
-    Ok(report::report(Some(&subject(&planned)), Some(&planned.plan), mapping, &run))
+    Ok(report::report(Some(&subject(&planned)?), Some(&planned.plan), mapping, &run))
 }
 
-fn subject(planned: &Planned<'_>) -> Subject {
+fn subject(planned: &Planned<'_>) -> Result<Subject, Error> {
     let (queries, references) = (&planned.inputs.queries.source, &planned.inputs.references.source);
     let reference = if planned.inputs.self_mapping { "the query itself" } else { references.name() };
-    Subject {
+    Ok(Subject {
+        explained: explain::Explained::new(planned)?,
         names: (queries.name().to_owned(), reference.to_owned()),
         rows: (queries.rows(), references.rows()),
         dim: queries.dim(),
         k: planned.request.k.get(),
         metric: planned.request.metric.name(),
         engine: planned.opened.record.clone(),
-    }
+    })
 }
 
 fn sides<'a>(planned: &'a Planned<'_>) -> Sides<'a> {
@@ -147,24 +155,37 @@ fn job(
     let mapping_plan = plan_mapping(&planned, mapping, &run)?;
     let inputs = [Some(&request.query), request.reference.as_ref()];
     check_place(&request.out, inputs.into_iter().flatten().map(std::path::PathBuf::as_path))?;
+    let earlier = output::earlier(&request.out, &request.run, &run.io)?;
     warnings::tell(&planned, mapping, &run)?;
+    planned.settle(earlier.as_ref(), &run)?;
     let manifest = manifest(&planned, mapping)?;
     let writes = planned.plan.bytes_written + mapping_plan.as_ref().map_or(0, |(_, plan)| plan.bytes_written);
     let mut output = begin(&request.out, manifest, &request.run, writes, &run)?;
     let mut outcome = outcome(&output.manifest, &request.out);
     outcome.name_engine(&planned.opened.record);
+    outcome.method = planned.approach.method();
     if output.manifest.finished {
         run.observer.note("everything is done already");
+        outcome.recall = output.manifest.recall;
         run.fill(&mut outcome);
         return Ok(outcome);
     }
     let done = planned.run(&output, &run)?;
     (outcome.k, outcome.pairs, outcome.units) = (done.k.get() as u64, done.pairs, done.units);
+    outcome.share_of_pairs = done.share;
+    let recall = match planned.approach {
+        Approach::Near { .. } => Some(audit::audit(&mut planned, &output, &run)?),
+        _ => None,
+    };
+    output.manifest.recall = recall.map(|recall| recall.mean);
+    (outcome.recall, outcome.recall_interval) = (output.manifest.recall, recall.map(|recall| recall.interval));
     outcome.name_engine(&planned.opened.record);
     let sides = sides(&planned);
     names::write_axis(&output, &run, "var", sides.reference_rows, sides.reference_names)?;
     let mut axes = Axes::default();
     let mut uns = planned.kth_distances(&output)?;
+    let asked = request.how.probes.recall();
+    uns.extend(recall.map(|recall| ("audit".to_owned(), recall.to_json(asked))));
     uns.extend(planned.lost.as_ref().map(|lost| ("device_lost".to_owned(), json!(lost))));
     tell_rounding(planned.inputs.rounding, uns["mean_kth_distance"].as_f64(), &run);
     if let (Some(mapping), Some((_, plan))) = (mapping, &mapping_plan) {
@@ -205,13 +226,14 @@ fn manifest(planned: &Planned<'_>, mapping: Option<&MappingRequest>) -> Result<M
         format: FORMAT,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         command: if mapping.is_some() { "map" } else { "search" }.to_owned(),
-        parameters: with_mapping(planned.parameters(), mapping),
+        parameters: with_mapping(planned.parameters()?, mapping),
         inputs,
         rows: planned.inputs.queries.source.rows(),
         reference_rows: planned.inputs.references.source.rows(),
         k: planned.request.k.get() as u64,
         finished: false,
         units: std::collections::BTreeMap::new(),
+        recall: None,
     })
 }
 
@@ -257,6 +279,8 @@ fn outcome(manifest: &Manifest, out: &Path) -> Outcome {
         bytes_written: 0,
         peak_memory_bytes: None,
         recall: None,
+        recall_interval: None,
+        share_of_pairs: None,
         units: (0, 0),
         out: out.to_owned(),
     }
@@ -301,6 +325,7 @@ fn account(outcome: &Outcome, run: &Run<'_>, output: &Output) -> Result<Map<Stri
             "units_computed": outcome.units.0,
             "units_reused": outcome.units.1,
             "pairs": outcome.pairs,
+            "share_of_pairs": outcome.share_of_pairs,
             "bytes_read": outcome.bytes_read,
             "bytes_written": outcome.bytes_written,
             "peak_memory_bytes": outcome.peak_memory_bytes,

@@ -233,6 +233,17 @@ fn may_begin(folder: &Folder, run: &RunOptions) -> Result<Found, Error> {
     }
 }
 
+/// The job that an earlier run began in this folder and this one goes on with; none where it begins anew.
+///
+/// # Errors
+/// As [`Output::begin`], before anything is written.
+pub fn earlier(path: &Path, run: &RunOptions, io: &Arc<IoCounters>) -> Result<Option<Manifest>, Error> {
+    match may_begin(&Folder::new(path, io), run)? {
+        Found::Job(manifest) if run.resume => Ok(Some(*manifest)),
+        _ => Ok(None),
+    }
+}
+
 /// Whether all that a finished output is made of is still there: every marker readable, every file of its length.
 fn is_whole(folder: &Folder, manifest: &Manifest) -> Result<bool, Error> {
     let there = |files: &[File]| files.iter().all(|file| folder.length(&file.path) == Some(file.bytes));

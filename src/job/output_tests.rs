@@ -13,6 +13,7 @@ fn manifest(k: u64) -> Manifest {
         k,
         finished: false,
         units: BTreeMap::new(),
+        recall: None,
     }
 }
 

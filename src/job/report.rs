@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::explain::Explained;
 use super::index::Planned as PlannedIndex;
 use super::manifest::EngineRecord;
 use super::request::PlanReport;
@@ -23,6 +24,8 @@ pub struct Subject {
     pub k: usize,
     /// The metric's name.
     pub metric: &'static str,
+    /// Which pairs are compared.
+    pub explained: Explained,
     /// What searches.
     pub engine: EngineRecord,
 }
@@ -40,16 +43,11 @@ pub fn report(
     if let Some(subject) = subject {
         add("query", format!("{} ({} rows)", subject.names.0, grouped(subject.rows.0)));
         add("reference", format!("{} ({} rows)", subject.names.1, grouped(subject.rows.1)));
-        add("search", format!("{} dimensions, k = {}, {}, exact", subject.dim, subject.k, subject.metric));
+        let Subject { dim, k, metric, explained, .. } = subject;
+        add("search", format!("{dim} dimensions, k = {k}, {metric}, {}", explained.method));
+        explained.lines.iter().for_each(|(what, value)| add(what, value.clone()));
     }
-    let gpu = subject.map(|subject| &subject.engine).filter(|engine| engine.kind() == "gpu");
-    add(
-        "engine",
-        match gpu {
-            Some(engine) => format!("gpu: {}, variant {}", engine.in_words(), engine.variant),
-            None => format!("cpu, {} threads", run.threads),
-        },
-    );
+    add("engine", engine(subject, run));
     if let Some(plan) = search {
         add("order", order(plan));
         add("query blocks", format!("{} of up to {} rows", grouped(plan.blocks), grouped(plan.block_rows)));
@@ -64,9 +62,11 @@ pub fn report(
         add("mapping reads", format!("neighbours {}", ByteCount(plan.bytes_read)));
     }
     add("writes", format!("about {}", ByteCount(written)));
-    let seconds = search.map_or(0.0, |plan| plan.seconds) + mapping.map_or(0.0, |(_, plan)| plan.seconds);
+    let samples = subject.and_then(|subject| subject.explained.json["samples_seconds"].as_f64()).unwrap_or(0.0);
+    let seconds = samples + search.map_or(0.0, |plan| plan.seconds) + mapping.map_or(0.0, |(_, plan)| plan.seconds);
     add("expected time", duration(seconds));
-    let memory = largest(search, mapping);
+    let sample = subject.and_then(|subject| subject.explained.sample.as_ref());
+    let memory = largest(search, sample, mapping);
     if let (Some(search), Some((_, mapping))) = (search, mapping) {
         let (search, mapping) = (ByteCount(search.memory.total()), ByteCount(mapping.memory.total()));
         add("memory by stage", format!("search {search}, then mapping {mapping}"));
@@ -77,15 +77,22 @@ pub fn report(
     );
     let device = search.and_then(|plan| plan.device.as_ref());
     if let Some(device) = device {
-        let used = ByteCount(device.memory.total());
-        add("device memory at most", format!("{used} of {}", device.budget));
+        add("device memory at most", format!("{} of {}", ByteCount(device.memory.total()), device.budget));
     }
     PlanReport {
         lines,
         memory: memory.0.clone(),
         budget: run.budget,
         device: device.map(|device| (device.memory.0.clone(), device.budget)),
-        json: json(subject, search, mapping, run, written, seconds),
+        json: json(subject, search, mapping, run, (written, memory.total(), seconds)),
+    }
+}
+
+/// What searches.
+fn engine(subject: Option<&Subject>, run: &Run<'_>) -> String {
+    match subject.map(|subject| &subject.engine).filter(|engine| engine.kind() == "gpu") {
+        Some(engine) => format!("gpu: {}, variant {}", engine.in_words(), engine.variant),
+        None => format!("cpu, {} threads", run.threads),
     }
 }
 
@@ -143,8 +150,13 @@ pub fn index(planned: &PlannedIndex<'_>, run: &Run<'_>) -> PlanReport {
 }
 
 /// The stages run one after the other: the one that holds most is what counts.
-fn largest(search: Option<&SearchPlan>, mapping: Option<(&MappingInput, &MappingPlan)>) -> MemoryTable {
-    let tables = search.map(|plan| &plan.memory).into_iter().chain(mapping.map(|(_, plan)| &plan.memory));
+fn largest(
+    search: Option<&SearchPlan>,
+    sample: Option<&SearchPlan>,
+    mapping: Option<(&MappingInput, &MappingPlan)>,
+) -> MemoryTable {
+    let searches = [search, sample].into_iter().flatten().map(|plan| &plan.memory);
+    let tables = searches.chain(mapping.map(|(_, plan)| &plan.memory));
     tables.max_by_key(|table| table.total()).cloned().unwrap_or_default()
 }
 
@@ -160,7 +172,8 @@ fn order(plan: &SearchPlan) -> String {
     }
 }
 
-fn pairs(n: f64) -> String {
+/// `1.2 billion`.
+pub fn pairs(n: f64) -> String {
     match n {
         n if n >= 1e12 => format!("{:.1} trillion", n / 1e12),
         n if n >= 1e9 => format!("{:.1} billion", n / 1e9),
@@ -174,8 +187,7 @@ fn json(
     search: Option<&SearchPlan>,
     mapping: Option<(&MappingInput, &MappingPlan)>,
     run: &Run<'_>,
-    written: u64,
-    seconds: f64,
+    (written, memory_bytes, seconds): (u64, u64, f64),
 ) -> Value {
     let table = |memory: &MemoryTable| {
         Value::Object(memory.0.iter().map(|(what, bytes)| (what.clone(), json!(bytes))).collect())
@@ -209,13 +221,14 @@ fn json(
         "dim": subject.map(|subject| subject.dim),
         "k": subject.map(|subject| subject.k),
         "metric": subject.map(|subject| subject.metric),
-        "method": "exact",
+        "method": subject.map_or("exact", |subject| subject.explained.method),
+        "index": subject.map(|subject| &subject.explained.json),
         "device": subject.map_or("cpu", |subject| subject.engine.kind()),
         "adapter": subject.map(|subject| &subject.engine.adapter),
         "variant": subject.map(|subject| &subject.engine.variant),
         "threads": run.threads,
         "host_memory_bytes": run.budget.0,
-        "memory_bytes": largest(search, mapping).total(),
+        "memory_bytes": memory_bytes,
         "search": search_json,
         "mapping": mapping_json,
         "bytes_written": written,
@@ -224,7 +237,7 @@ fn json(
 }
 
 /// 1234567 as 1,234,567.
-fn grouped(n: u64) -> String {
+pub fn grouped(n: u64) -> String {
     let digits = n.to_string();
     let mut out = String::new();
     for (i, digit) in digits.chars().enumerate() {
@@ -236,7 +249,8 @@ fn grouped(n: u64) -> String {
     out
 }
 
-fn duration(seconds: f64) -> String {
+/// `about 31 s`.
+pub fn duration(seconds: f64) -> String {
     match seconds {
         s if s < 1.0 => "under a second".to_owned(),
         s if s < 120.0 => format!("about {s:.0} s"),

@@ -1,9 +1,11 @@
 //! What a user asks for and what comes back: plain data, filled in by the command line or by another program.
 
+mod how;
 mod index;
 
 use std::path::PathBuf;
 
+pub use how::{DEFAULT_RECALL, How, Method, Probes};
 pub use index::{IndexOutcome, IndexRequest};
 
 use crate::metric::Metric;
@@ -30,6 +32,8 @@ pub struct SearchRequest {
     pub exclude_group: Option<String>,
     /// What CellMapper 0.2.5 would do about a cell's own row, instead of what is right.
     pub compat: bool,
+    /// Which pairs are compared.
+    pub how: How,
     /// What computes.
     pub device: DeviceRequest,
     /// Budget and threads.
@@ -255,6 +259,10 @@ pub struct Outcome {
     pub peak_memory_bytes: Option<u64>,
     /// Audited recall; `None` for exact.
     pub recall: Option<f64>,
+    /// Its 95 % interval; `None` for exact, and where an earlier run had finished.
+    pub recall_interval: Option<(f64, f64)>,
+    /// The share of all pairs that this run compared, where an index left some out.
+    pub share_of_pairs: Option<f64>,
     /// Units computed by this run, and reused from an earlier one.
     pub units: (u64, u64),
     /// The store.

@@ -1,29 +1,32 @@
 //! The search of a job: plan, engine, units, markers.
 
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
+use super::approach::{Through, router};
 use super::checkpoint;
-use super::columns::check_categories;
-use super::engine::{Opened, Reopen, Subject};
-use super::groups::Groups;
-use super::inputs::Inputs;
+use super::engine::{Opened, Reopen};
+use super::groups::{Groups, annotated};
+use super::inputs::Cells;
 use super::manifest::{EngineRecord, Marker};
 use super::names::NameWriter;
 use super::output::Output;
-use super::request::{DeviceChoice, Names, SearchRequest};
+use super::planned::Planned;
+use super::request::{Names, SearchRequest};
 use super::run::Run;
 use super::sink::Sink;
 use crate::engine::Engine;
-use crate::error::{EngineError, Error, JobError, PlanError};
-use crate::plan::search::{SearchInput, SearchPlan, Side, plan};
-use crate::route::all::AllRows;
+use crate::error::{EngineError, Error, JobError};
+use crate::plan::search::{SearchPlan, Side};
 use crate::schedule::blocks::{unit_count, unit_rows};
+use crate::schedule::pager::{ReadIds, References};
 use crate::schedule::progress::{Stage, Step};
-use crate::schedule::search::{Checkpoint, Engines, Search, TRIES, search};
+use crate::schedule::refine::Refine;
+use crate::schedule::search::{Checkpoint, Engines, QueryGroups, Search, TRIES, search};
 use crate::store::Source;
-use crate::store::anndata::AnnData;
 use crate::store::neighbours::NeighboursWriter;
 use crate::units::{K, UNIT_ROWS};
 
@@ -33,20 +36,8 @@ pub const STAGE: &str = "search";
 /// Axes longer than this get a range index unless names are asked for.
 const NAMED_ROWS_MAX: u64 = 10_000_000;
 
-/// A search that has been checked and planned.
-pub struct Planned<'a> {
-    /// What was asked.
-    pub request: &'a SearchRequest,
-    /// Both sides.
-    pub inputs: Inputs,
-    /// How it runs.
-    pub plan: SearchPlan,
-    /// Where the time goes.
-    pub opened: Opened,
-    /// What happened to the engine that began, where another one had to go on.
-    pub lost: Option<String>,
-    input: SearchInput,
-}
+/// Finished units, units to do, and a checkpoint with what computed it.
+type Standing = (BTreeMap<u64, Marker>, Vec<u64>, Option<(Checkpoint, Vec<EngineRecord>)>);
 
 /// What CellMapper 0.2.5 would write: what becomes of a cell's own row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,62 +50,7 @@ pub enum OwnRow {
     FirstDropped,
 }
 
-impl<'a> Planned<'a> {
-    /// Opens the inputs, makes the engine and plans.
-    ///
-    /// # Errors
-    /// Whatever would stop the search before it begins.
-    pub fn new(request: &'a SearchRequest, run: &Run<'_>) -> Result<Self, Error> {
-        let inputs = Inputs::open(request, &run.io)?;
-        if let Some(key) = &request.exclude_group {
-            let (queries, references) = annotated(&inputs)?;
-            check_categories(references, key)?;
-            check_categories(queries, key)?;
-        }
-        let (queries, references) = (&*inputs.queries.source, &*inputs.references.source);
-        let (dim, k) = (queries.dim(), request.k);
-        let pairs = queries.rows() as f64 * references.rows() as f64;
-        let opened = Opened::new(&request.device, Subject { metric: request.metric, dim, k, pairs }, run)?;
-        let input = SearchInput {
-            queries: side(queries),
-            references: side(references),
-            dim: dim as u64,
-            k: k.get() as u64,
-            groups: request.exclude_group.is_some(),
-            names: copies_names(request.run.names, queries.rows()),
-            engine: opened.engine.limits(dim, k),
-            budget: run.budget,
-        };
-        match plan(&input) {
-            // Nobody asked for the GPU.
-            Err(error @ PlanError::DeviceBudget { .. }) if request.device.choice == DeviceChoice::Auto => {
-                run.observer.note(&format!("the GPU cannot be used, so the CPU searches: {error}"));
-                let opened = Opened::cpu(request.metric, run)?;
-                let input = SearchInput { engine: opened.engine.limits(dim, k), ..input };
-                Ok(Self { request, inputs, plan: plan(&input)?, opened, lost: None, input })
-            }
-            planned => Ok(Self { request, inputs, plan: planned?, opened, lost: None, input }),
-        }
-    }
-
-    /// What the arrays follow from.
-    #[must_use]
-    pub fn parameters(&self) -> Value {
-        let request = self.request;
-        json!({
-            "rep": request.rep,
-            "reference_rep": request.reference_rep.as_ref().unwrap_or(&request.rep),
-            "k": request.k.get(),
-            "metric": request.metric.name(),
-            "method": "exact",
-            "self_mapping": self.inputs.self_mapping,
-            "exclude_group": request.exclude_group,
-            "compat": request.compat.then_some("cellmapper-0.2.5"),
-            "names": copies_names(request.run.names, self.inputs.queries.source.rows()),
-            "seed": request.run.seed,
-        })
-    }
-
+impl Planned<'_> {
     /// Searches whatever is not done yet. Returns the neighbours per query written, and how many units were computed
     /// and reused.
     ///
@@ -154,6 +90,7 @@ impl<'a> Planned<'a> {
             let unit = unit_rows(unit, rows);
             (units + 1, sum + (unit.end - unit.start))
         });
+        let all_pairs = computed_rows as f64 * self.inputs.references.source.rows() as f64;
         let k = loop {
             match self.attempt(output, run, own_row) {
                 Err(Error::Engine(error @ EngineError::DeviceLost { .. })) if self.opened.reopen.is_some() => {
@@ -162,18 +99,17 @@ impl<'a> Planned<'a> {
                 k => break k?,
             }
         };
-        let pairs = computed_rows * self.inputs.references.source.rows();
-        Ok(SearchDone { k, pairs, units: (units, done.len() as u64) })
+        let pairs = self.pairs.load(Ordering::Relaxed);
+        let share = (self.through.is_some() && all_pairs > 0.0).then(|| (pairs as f64 / all_pairs).min(1.0));
+        Ok(SearchDone { k, pairs, share, units: (units, done.len() as u64) })
     }
 
     /// Puts the CPU in the place of a device that was lost for good, with a plan of its own.
-    fn fall_back(&mut self, error: &EngineError, run: &Run<'_>) -> Result<(), Error> {
+    pub fn fall_back(&mut self, error: &EngineError, run: &Run<'_>) -> Result<(), Error> {
         let message = format!("{error}, {TRIES} times in a row; the CPU goes on");
         run.observer.warn(&message);
         self.opened = Opened::cpu(self.request.metric, run)?;
-        let limits = self.opened.engine.limits(self.inputs.queries.source.dim(), self.request.k);
-        self.input = SearchInput { engine: limits, ..self.input.clone() };
-        self.plan = plan(&self.input)?;
+        self.plan_again(run)?;
         self.lost = Some(message);
         Ok(())
     }
@@ -181,16 +117,8 @@ impl<'a> Planned<'a> {
     fn attempt(&mut self, output: &Output, run: &Run<'_>, own_row: OwnRow) -> Result<K, Error> {
         let (queries, references) = (&self.inputs.queries, &self.inputs.references);
         let rows = queries.source.rows();
-        let k = self.request.k;
-        let written_k = written_k(k, own_row)?;
-        let done = output.done(STAGE)?;
-        let todo: Vec<u64> = (0..unit_count(rows)).filter(|unit| !done.contains_key(unit)).collect();
-        let checkpoint_rows = self.plan.block_rows.max(UNIT_ROWS);
-        let checkpoint = output.checkpoint(checkpoint::bytes_max(checkpoint_rows, k))?;
-        let checkpoint = checkpoint.filter(|(saved, _)| goes_on(saved, &todo, rows, k));
-        if !todo.is_empty() {
-            self.check_engines(output, done.values(), checkpoint.as_ref().map(|(_, engines)| engines))?;
-        }
+        let written_k = written_k(self.request.k, own_row)?;
+        let (done, todo, checkpoint) = self.standing(output)?;
         let names = queries.annotations.as_ref().filter(|_| copies_names(self.request.run.names, rows));
         let reference_rows = references.source.rows();
         let sink = Sink {
@@ -205,25 +133,32 @@ impl<'a> Planned<'a> {
         let checkpoint = checkpoint.map(|(checkpoint, _)| checkpoint);
         self.tell_beginning(run, rows, &done.keys().copied().collect::<Vec<_>>(), checkpoint.as_ref());
         let groups = self.groups()?;
-        let partition_rows = u32::try_from(self.plan.partition_rows).unwrap_or(u32::MAX);
-        let router = AllRows::new(reference_rows, partition_rows);
+        let through = self.through.as_ref();
+        let router = router(self.approach, through, self.request.metric, &self.plan, reference_rows);
+        let ids = through.map(|through| |rows| Ok(through.index.ids(rows)?));
         let query_groups = groups.as_ref().map(Groups::reader);
         let task = Search {
             queries: &*queries.source,
-            references: &*references.source,
-            groups: groups.as_ref().zip(query_groups.as_ref()).map(|(groups, reader)| {
-                let reader: crate::schedule::search::QueryGroups<'_> = reader;
-                (reader, groups.references.as_slice())
-            }),
+            query_ids: None,
+            query_groups: query_groups.as_ref().map(|reader| reader as QueryGroups<'_>),
+            references: References {
+                source: through.map_or(&*references.source, |through| &**through.index.source()),
+                ids: ids.as_ref().map(|ids| ids as ReadIds<'_>),
+                groups: groups.as_ref().map(|groups| groups.references.as_slice()),
+            },
             exclude_own_row: own_row == OwnRow::Excluded,
-            router: &router,
-            k,
+            router: &*router,
+            k: self.candidates(),
+            refine: through.and_then(|through| refine(through, self.request, references, &self.plan)),
             order: self.plan.order,
             block_rows: self.plan.block_rows,
+            ranked_rows: self.plan.ranked_rows,
+            stage: Stage::Search,
             todo: &todo,
             checkpoint_every: Duration::from_secs(self.request.run.checkpoint_seconds),
             pool: &run.pool,
             clock: &run.clock,
+            pairs: &self.pairs,
         };
         let reopen = &self.opened.reopen;
         let engines = Engines {
@@ -235,6 +170,20 @@ impl<'a> Planned<'a> {
         result?;
         output.drop_checkpoint()?;
         Ok(written_k)
+    }
+
+    /// The finished units, those to do, and where an unfinished one stands.
+    fn standing(&self, output: &Output) -> Result<Standing, Error> {
+        let (rows, k) = (self.inputs.queries.source.rows(), self.candidates());
+        let done = output.done(STAGE)?;
+        let todo: Vec<u64> = (0..unit_count(rows)).filter(|unit| !done.contains_key(unit)).collect();
+        let checkpoint_rows = self.plan.block_rows.max(UNIT_ROWS);
+        let checkpoint = output.checkpoint(checkpoint::bytes_max(checkpoint_rows, k))?;
+        let checkpoint = checkpoint.filter(|(saved, _)| goes_on(saved, &todo, rows, k));
+        if !todo.is_empty() {
+            self.check_engines(output, done.values(), checkpoint.as_ref().map(|(_, engines)| engines))?;
+        }
+        Ok((done, todo, checkpoint))
     }
 
     /// Refuses to go on with another engine than the one that began, unless mixing is allowed or its device was lost.
@@ -284,7 +233,7 @@ impl<'a> Planned<'a> {
         Ok(json!([queries.obs(key)?.fingerprint()?, references.obs(key)?.fingerprint()?]))
     }
 
-    fn groups(&self) -> Result<Option<Groups>, Error> {
+    pub fn groups(&self) -> Result<Option<Groups>, Error> {
         let Some(key) = &self.request.exclude_group else { return Ok(None) };
         let (queries, references) = annotated(&self.inputs)?;
         Groups::open(queries, references, key).map(Some)
@@ -292,7 +241,11 @@ impl<'a> Planned<'a> {
 
     fn tell_beginning(&self, run: &Run<'_>, rows: u64, done: &[u64], checkpoint: Option<&Checkpoint>) {
         let references = self.inputs.references.source.rows();
-        let work = |rows: u64| Step { rows, pairs: rows.saturating_mul(references), bytes: 0 };
+        // Of lists it is what is expected; where bounds decide, the most.
+        let per_row = self.plan.pairs / rows as f64;
+        let share = per_row / references as f64;
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // for a progress bar
+        let work = |rows: u64| Step { rows, pairs: (rows as f64 * per_row) as u64, bytes: 0 };
         let there = done.iter().filter(|&&unit| unit < unit_count(rows));
         let mut finished: u64 = there.map(|&unit| unit_rows(unit, rows)).map(|r| r.end - r.start).sum();
         if !done.is_empty() {
@@ -302,11 +255,24 @@ impl<'a> Planned<'a> {
         if let Some(checkpoint) = checkpoint {
             finished += checkpoint.complete_to - checkpoint.rows.start;
             finished_step = work(finished);
-            finished_step.pairs += (checkpoint.rows.end - checkpoint.complete_to) * checkpoint.references_done;
+            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+            let seen = (checkpoint.references_done as f64 * share) as u64;
+            finished_step.pairs += (checkpoint.rows.end - checkpoint.complete_to) * seen;
             run.observer.note("an unfinished unit goes on where it was saved");
         }
         run.observer.begin(Stage::Search, work(rows), finished_step);
     }
+}
+
+/// What becomes of what a compressed index finds.
+fn refine<'r>(
+    through: &Through,
+    request: &SearchRequest,
+    references: &'r Cells,
+    plan: &SearchPlan,
+) -> Option<Refine<'r>> {
+    let (metric, k, window_rows) = (request.metric, request.k, plan.window_rows);
+    through.refines(request).then(|| Refine { references: &*references.source, metric, k, window_rows })
 }
 
 /// What a search did.
@@ -316,6 +282,8 @@ pub struct SearchDone {
     pub k: K,
     /// Pairs compared.
     pub pairs: u64,
+    /// The share of all pairs that this is, where an index left some out.
+    pub share: Option<f64>,
     /// Units computed and reused.
     pub units: (u64, u64),
 }
@@ -330,7 +298,7 @@ fn goes_on(checkpoint: &Checkpoint, todo: &[u64], rows: u64, k: K) -> bool {
 }
 
 /// The device opened again. One that cannot be counts as lost for good.
-fn open_again(
+pub fn open_again(
     reopen: Option<&Reopen>,
     lost: u32,
     error: &EngineError,
@@ -355,12 +323,6 @@ fn written_k(k: K, own_row: OwnRow) -> Result<K, Error> {
         JobError::Refused("k = 1 leaves no neighbours under --compat cellmapper-0.2.5; use k ≥ 2".to_owned())
     })?;
     Ok(written)
-}
-
-/// What is known of the cells of both sides, for --exclude-group.
-fn annotated(inputs: &Inputs) -> Result<(&AnnData, &AnnData), Error> {
-    let both = inputs.queries.annotations.as_ref().zip(inputs.references.annotations.as_ref());
-    both.ok_or_else(|| JobError::Refused("--exclude-group needs AnnData stores on both sides".to_owned()).into())
 }
 
 /// Whether the names of an axis are copied.

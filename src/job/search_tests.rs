@@ -7,7 +7,7 @@ use super::*;
 use crate::block::RowBlock;
 use crate::engine::{EngineLimits, Exclude, Partition};
 use crate::job::manifest::Manifest;
-use crate::job::request::{DeviceRequest, RunOptions, Within};
+use crate::job::request::{DeviceChoice, DeviceRequest, How, RunOptions, SearchRequest, Within};
 use crate::metric::Metric;
 use crate::schedule::progress::{Silent, Stop};
 use crate::topk::TopK;
@@ -58,6 +58,7 @@ fn request(out: &Path) -> SearchRequest {
         metric: Metric::Euclidean,
         exclude_group: None,
         compat: false,
+        how: How::default(),
         device: DeviceRequest { choice: DeviceChoice::Cpu, ..DeviceRequest::default() },
         within: Within::default(),
         run: RunOptions::default(),
@@ -78,12 +79,13 @@ fn the_cpu_goes_on_where_a_device_is_lost_for_good() {
         format: crate::job::manifest::FORMAT,
         version: "0".to_owned(),
         command: "search".to_owned(),
-        parameters: planned.parameters(),
+        parameters: planned.parameters().unwrap(),
         inputs: json!({}),
         rows: 200,
         reference_rows: 500,
         k: 5,
         units: std::collections::BTreeMap::new(),
+        recall: None,
         finished: false,
     };
     let output = Output::begin(&request.out, manifest, &request.run, &run.io).unwrap();
@@ -112,9 +114,9 @@ fn only_a_checkpoint_of_units_that_are_to_do_is_gone_on_with() {
         (0..4 * U + 1, vec![0, 1, 2, 3, 4], false),
     ] {
         let top = TopK::empty(usize::try_from(rows.end - rows.start).unwrap(), k);
-        let saved = Checkpoint { complete_to: rows.start, rows: rows.clone(), references_done: 1, top };
+        let saved = Checkpoint { complete_to: rows.start, rows: rows.clone(), round: 0, references_done: 1, top };
         assert_eq!(goes_on(&saved, &todo, 4 * U, k), expected, "{rows:?} of {todo:?}");
     }
-    let saved = Checkpoint { rows: 0..1, complete_to: 0, references_done: 1, top: TopK::empty(1, k) };
+    let saved = Checkpoint { rows: 0..1, complete_to: 0, round: 0, references_done: 1, top: TopK::empty(1, k) };
     assert!(!goes_on(&saved, &[0], 1, K::new(2).unwrap()), "another k");
 }

@@ -133,6 +133,7 @@ pub fn transfer(request: &TransferRequest, observer: &dyn Observer, stop: &Stop)
         k: earlier.k,
         finished: false,
         units: std::collections::BTreeMap::new(),
+        recall: None,
     };
     warnings::tell_mapping(&request.mapping, &earlier.sides(request.run.names), &run)?;
     let mut output = begin(&request.out, manifest, &request.run, plan.bytes_written, &run)?;

@@ -1,9 +1,9 @@
 //! What the user should know before a long wait. Nothing here stops a run.
 
 use super::map::obsm_path;
+use super::planned::Planned;
 use super::request::MappingRequest;
 use super::run::Run;
-use super::search::Planned;
 use super::wanted::Sides;
 use crate::error::Error;
 use crate::schedule::progress::Observer;

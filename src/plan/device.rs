@@ -46,13 +46,19 @@ pub fn partition_rows_max(limits: &DeviceLimits, block_rows: u64) -> u64 {
     limits.memory.0.saturating_sub(taken) / (PARTITIONS * limits.bytes_per_reference).max(1)
 }
 
-/// What lies on the device for blocks and partitions of so many rows. Partitions that were searched stay there while
-/// there is room, so the table has as many as will.
+/// What lies on the device for blocks and partitions of so many rows; before a block is there, its nearest lists may take
+/// more. Partitions that were searched stay there while there is room, so the table has as many as will.
 #[must_use]
-pub fn device_plan(limits: &DeviceLimits, block_rows: u64, partition_rows: u64, partitions: u64) -> DevicePlan {
+pub fn device_plan(
+    limits: &DeviceLimits,
+    (block_rows, ranking_bytes): (u64, u64),
+    partition_rows: u64,
+    partitions: u64,
+) -> DevicePlan {
     let mut memory = MemoryTable::default();
     let partition = partition_rows.saturating_mul(limits.bytes_per_reference);
-    memory.add("queries and their neighbours", block_rows.saturating_mul(limits.bytes_per_query));
+    let block = block_rows.saturating_mul(limits.bytes_per_query);
+    memory.add("queries and their neighbours", block.max(ranking_bytes));
     memory.add("survivors and fixed buffers", limits.bytes_fixed);
     let room = limits.memory.0.saturating_sub(memory.total()) / partition.max(1);
     let held = room.max(PARTITIONS).min(partitions);
@@ -78,28 +84,29 @@ mod tests {
     fn what_is_left_beside_the_queries_goes_to_two_partitions() {
         let rows = partition_rows_max(&limits(200_000), 100);
         assert_eq!(rows, 90);
-        assert!(device_plan(&limits(200_000), 100, rows, 9).fits());
-        assert!(!device_plan(&limits(200_000), 100, rows + 1, 9).fits());
+        assert!(device_plan(&limits(200_000), (100, 0), rows, 9).fits());
+        assert!(!device_plan(&limits(200_000), (100, 0), rows + 1, 9).fits());
         assert_eq!(partition_rows_max(&limits(100_000), 100), 0);
     }
 
     #[test]
     fn partitions_stay_while_there_is_room_and_no_more_than_there_are() {
-        let held = |partitions| device_plan(&limits(200_000), 100, 20, partitions).memory.total();
+        let held = |partitions| device_plan(&limits(200_000), (100, 0), 20, partitions).memory.total();
         assert_eq!((held(1), held(3), held(9), held(99)), (120_000, 140_000, 200_000, 200_000));
     }
 
     #[test]
     fn blocks_that_no_buffer_holds_do_not_fit_any_memory() {
-        assert!(!device_plan(&limits(1 << 40), 1_001, 1, 1).fits());
+        assert!(!device_plan(&limits(1 << 40), (1_001, 0), 1, 1).fits());
     }
 
     #[test]
     fn what_is_refused_would_work_with_the_memory_it_names() {
-        let Err(PlanError::DeviceBudget { needs, why, .. }) = device_plan(&limits(100_000), 100, 50, 4).within() else {
+        let Err(PlanError::DeviceBudget { needs, why, .. }) = device_plan(&limits(100_000), (100, 0), 50, 4).within()
+        else {
             panic!("it was not refused");
         };
         assert!(why.starts_with("queries"), "{why}");
-        assert!(device_plan(&limits(needs.0), 100, 50, 4).fits(), "{needs}");
+        assert!(device_plan(&limits(needs.0), (100, 0), 50, 4).fits(), "{needs}");
     }
 }

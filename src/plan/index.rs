@@ -164,7 +164,7 @@ fn with_block(input: &IndexInput, block_rows: u64, sorted_bytes: u64) -> IndexPl
         buckets,
         sorted_rows,
         stages: stages(input, block_rows, sample_rows, sorted_rows),
-        device: device.map(|device| device_plan(device, block_rows, part_rows, lists.div_ceil(part_rows))),
+        device: device.map(|device| device_plan(device, (block_rows, 0), part_rows, lists.div_ceil(part_rows))),
         bytes_read,
         bytes_written,
         pairs,

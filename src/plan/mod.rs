@@ -3,6 +3,7 @@
 
 pub mod device;
 pub mod index;
+pub mod lists;
 pub mod mapping;
 pub mod sample;
 pub mod search;

@@ -1,6 +1,7 @@
 //! The plan of a search: which side stays, how many rows of each at a time, and what that holds, reads and takes.
 
 use super::device::{DevicePlan, device_plan, partition_rows_max};
+use super::lists::ListsInput;
 use super::{EngineLimits, MemoryTable, READ_BYTES_PER_SECOND};
 use crate::error::PlanError;
 use crate::units::{ByteCount, UNIT_ROWS};
@@ -44,6 +45,10 @@ pub struct SearchInput {
     pub groups: bool,
     /// Whether the names of the query are copied.
     pub names: bool,
+    /// Whether what is found is written; else it is handed to whoever asked.
+    pub written: bool,
+    /// The lists it goes through; `None` where every row is visited.
+    pub lists: Option<ListsInput>,
     /// The engine's limits.
     pub engine: EngineLimits,
     /// Host memory.
@@ -72,6 +77,10 @@ pub struct SearchPlan {
     pub blocks: u64,
     /// How many partitions.
     pub partitions: u64,
+    /// Query rows whose nearest lists are found at a time.
+    pub ranked_rows: u64,
+    /// Reference rows that candidates are measured against at a time.
+    pub window_rows: u64,
     /// Host memory, line by line.
     pub memory: MemoryTable,
     /// Memory of the device, where the engine has one.
@@ -154,8 +163,13 @@ impl Layout<'_> {
             Order::ReferenceStays => 1,
             Order::QueriesStay => blocks,
         };
-        let bytes_read = (reading(queries, block_rows), reading(references, partition_rows).saturating_mul(passes));
-        let pairs = queries.rows as f64 * references.rows as f64;
+        let lists = self.input.lists.as_ref();
+        let all_references = reading(references, partition_rows).saturating_mul(passes);
+        let needed = lists.map_or(all_references, |lists| share_of(all_references, lists.share_read(block_rows)));
+        let refining = lists.map_or(0, |lists| lists.refining_reads(queries.rows, block_rows));
+        let bytes_read = (reading(queries, block_rows), needed.saturating_add(refining));
+        let all_pairs = queries.rows as f64 * references.rows as f64;
+        let effort = lists.map_or(all_pairs, |lists| lists.effort(queries.rows, references.rows));
         let read_seconds = (bytes_read.0 as f64 + bytes_read.1 as f64) / READ_BYTES_PER_SECOND;
         SearchPlan {
             order: self.order,
@@ -164,16 +178,16 @@ impl Layout<'_> {
             blocks,
             partitions,
             memory,
-            device: self
-                .input
-                .engine
-                .device
-                .as_ref()
-                .map(|device| device_plan(device, block_rows, partition_rows, partitions)),
+            ranked_rows: lists.map_or(block_rows, |lists| lists.ranked_rows(block_rows)),
+            window_rows: ListsInput::window_rows(self.input.dim, self.input.budget),
+            device: self.input.engine.device.as_ref().map(|device| {
+                let ranking = lists.map_or(0, |lists| lists.ranking_device_bytes(block_rows));
+                device_plan(device, (block_rows, ranking), partition_rows, partitions)
+            }),
             bytes_read,
             bytes_written: queries.rows * (self.input.k * self.slot_bytes() + if self.input.names { 16 } else { 0 }),
-            pairs,
-            seconds: read_seconds.max(pairs / self.input.engine.pairs_per_second),
+            pairs: lists.map_or(all_pairs, |lists| lists.pairs(queries.rows, references.rows)),
+            seconds: read_seconds.max(effort / self.input.engine.pairs_per_second),
         }
     }
 
@@ -200,6 +214,7 @@ impl Layout<'_> {
         let SearchInput { queries, references, dim, k, engine, .. } = self.input;
         let row_bytes = dim * 4 + if self.input.groups { 4 } else { 0 };
         let unit_rows = queries.rows.min(UNIT_ROWS);
+        let found = self.input.lists.as_ref().map_or(*k, |lists| lists.candidates);
         let mut table = MemoryTable::default();
         match self.order {
             Order::ReferenceStays => {
@@ -215,14 +230,28 @@ impl Layout<'_> {
                 }
             }
         }
+        if let Some(lists) = &self.input.lists {
+            let resident = partitions.min(2) * partition_rows;
+            let ids = if self.order == Order::ReferenceStays { references.rows } else { resident };
+            lists.add_memory(&mut table, *dim, block_rows, ids);
+        }
         let block_buffers = if self.order == Order::ReferenceStays { blocks.min(2) } else { 1 };
         table.add("query rows", block_buffers * block_rows * row_bytes);
-        table.add("engine, per query", block_rows * engine.bytes_per_query);
+        let lists = self.input.lists.as_ref();
+        let ranking = lists.map_or(0, |lists| lists.ranking_bytes(*dim, block_rows));
+        table.add("engine, per query", (block_rows * engine.bytes_per_query).max(ranking));
         table.add("engine, fixed", engine.bytes_fixed);
-        table.add("neighbours of the block", block_rows * k * 12);
+        table.add("neighbours of the block", block_rows * found * 12);
         if block_rows < unit_rows {
-            table.add("neighbours of the unit", unit_rows * k * 12);
-            table.add("checkpoint of the unit", unit_rows * k * 12);
+            table.add("neighbours of the unit", unit_rows * found * 12);
+            table.add("checkpoint of the unit", unit_rows * found * 12);
+        }
+        if let Some(lists) = lists {
+            lists.add_refining(&mut table, self.input, block_rows);
+        }
+        if !self.input.written {
+            table.add("reading and decoding", queries.scratch_bytes + references.scratch_bytes);
+            return table;
         }
         // One unit's neighbours, both output columns, and the one that is being encoded (padded to a whole shard).
         let column = UNIT_ROWS * k * (self.slot_bytes() - 4);
@@ -235,6 +264,11 @@ impl Layout<'_> {
     }
 }
 
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // a share of them, 0 to 1
+fn share_of(bytes: u64, share: f64) -> u64 {
+    (bytes as f64 * share).ceil() as u64
+}
+
 /// Bytes read when `side` is read once in pieces: more than it has where its chunks are larger than the pieces.
 fn reading(side: &Side, piece_rows: u64) -> u64 {
     let pieces_per_chunk = side.chunk_rows.min(side.rows).div_ceil(piece_rows.max(1)).max(1);
@@ -242,126 +276,5 @@ fn reading(side: &Side, piece_rows: u64) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::metric::EngineKind;
-    use proptest::prelude::*;
-
-    fn side(rows: u64) -> Side {
-        Side { rows, stored_bytes: rows * 200, chunk_rows: 5_000, scratch_bytes: 4 << 20 }
-    }
-
-    fn input(queries: u64, references: u64, budget: ByteCount) -> SearchInput {
-        SearchInput {
-            queries: side(queries),
-            references: side(references),
-            dim: 50,
-            k: 15,
-            groups: false,
-            names: true,
-            engine: EngineLimits {
-                kind: EngineKind::Cpu,
-                bytes_per_query: 500,
-                bytes_per_reference: 220,
-                bytes_fixed: 1 << 20,
-                partition_bytes_max: 1 << 30,
-                pairs_per_second: 1e9,
-                device: None,
-            },
-            budget,
-        }
-    }
-
-    #[test]
-    fn a_small_reference_stays_and_a_large_one_streams() {
-        let small = plan(&input(2_000_000, 20_000, ByteCount::mib(512))).unwrap();
-        assert_eq!(small.order, Order::ReferenceStays);
-        assert_eq!(small.bytes_read, (2_000_000 * 200, 20_000 * 200));
-        let large = plan(&input(20_000, 4_000_000, ByteCount::mib(512))).unwrap();
-        assert_eq!(large.order, Order::QueriesStay);
-        assert_eq!((large.blocks, large.bytes_read), (1, (20_000 * 200, 4_000_000 * 200)));
-    }
-
-    #[test]
-    fn when_neither_fits_the_larger_query_block_reads_less() {
-        let tight = plan(&input(4_000_000, 40_000_000, ByteCount::mib(512))).unwrap();
-        let roomy = plan(&input(4_000_000, 40_000_000, ByteCount::mib(4096))).unwrap();
-        assert_eq!((tight.order, roomy.order), (Order::QueriesStay, Order::QueriesStay));
-        assert!(roomy.bytes_read.1 < tight.bytes_read.1);
-    }
-
-    #[test]
-    fn a_block_smaller_than_a_unit_has_room_for_its_checkpoint() {
-        // Saved or gone on with, a checkpoint holds the whole rows of the unit and those of the block.
-        let plan = plan(&input(2_000_000, 4_000_000, ByteCount::mib(200))).unwrap();
-        assert!(plan.block_rows < UNIT_ROWS, "{plan:?}");
-        let checkpoint = plan.memory.0.iter().find(|(what, _)| what == "checkpoint of the unit");
-        assert_eq!(checkpoint.map(|(_, bytes)| *bytes), Some(UNIT_ROWS * 15 * 12));
-    }
-
-    #[test]
-    fn a_budget_that_cannot_work_is_refused_with_the_least_that_would() {
-        let refused = plan(&input(2_000_000, 4_000_000, ByteCount::mib(16))).unwrap_err();
-        let PlanError::Budget { needs, .. } = &refused else { panic!("{refused}") };
-        assert!(plan(&input(2_000_000, 4_000_000, *needs)).is_ok(), "{refused}");
-        assert!(plan(&input(2_000_000, 4_000_000, ByteCount(needs.0 * 9 / 10))).is_err(), "{refused}");
-    }
-
-    fn on_a_device(queries: u64, references: u64, memory: ByteCount) -> SearchInput {
-        let device = super::super::DeviceLimits {
-            memory,
-            bytes_per_query: 800,
-            bytes_per_reference: 450,
-            bytes_fixed: 100 << 20,
-            query_rows_max: 200_000,
-        };
-        let mut input = input(queries, references, ByteCount::mib(8_000));
-        input.engine.device = Some(device);
-        input
-    }
-
-    #[test]
-    fn a_block_and_two_partitions_fit_the_device() {
-        let device = |plan: &SearchPlan| plan.device.clone().map(|device| device.memory.total()).unwrap_or_default();
-        let roomy = plan(&on_a_device(4_000_000, 40_000_000, ByteCount::mib(4_096))).unwrap();
-        assert_eq!(roomy.block_rows, 131_072, "the next block has more rows than a buffer");
-        let tight = plan(&on_a_device(4_000_000, 40_000_000, ByteCount::mib(160))).unwrap();
-        assert!(tight.block_rows < roomy.block_rows && tight.partition_rows < roomy.partition_rows);
-        assert!(device(&tight) <= 160 << 20 && device(&roomy) <= 4_096 << 20);
-        let small = plan(&on_a_device(1_000, 1_000, ByteCount::mib(4_096))).unwrap();
-        assert_eq!(device(&small), (100 << 20) + 1_000 * 800 + 1_000 * 450);
-    }
-
-    #[test]
-    fn a_device_that_cannot_work_is_refused_with_the_least_memory_that_would() {
-        let refused = plan(&on_a_device(2_000_000, 4_000_000, ByteCount::mib(64))).unwrap_err();
-        let PlanError::DeviceBudget { needs, .. } = &refused else { panic!("{refused}") };
-        assert!(plan(&on_a_device(2_000_000, 4_000_000, *needs)).is_ok(), "{refused}");
-        assert!(plan(&on_a_device(2_000_000, 4_000_000, ByteCount(needs.0 * 9 / 10))).is_err(), "{refused}");
-    }
-
-    #[test]
-    fn a_chunk_larger_than_the_piece_is_counted_as_often_as_it_is_read() {
-        let side = Side { rows: 100_000, stored_bytes: 1_000, chunk_rows: 100_000, scratch_bytes: 0 };
-        assert_eq!((reading(&side, 100_000), reading(&side, 25_000)), (1_000, 4_000));
-    }
-
-    proptest! {
-        #[test]
-        fn every_plan_fits_its_budget_and_covers_every_row(
-            queries in 1_u64..10_000_000, references in 1_u64..10_000_000, mib in 1_u64..8_000, gpu in any::<bool>(),
-        ) {
-            let budget = ByteCount::mib(mib);
-            let on_device = SearchInput { budget, ..on_a_device(queries, references, budget) };
-            let input = if gpu { on_device } else { input(queries, references, budget) };
-            if let Ok(plan) = plan(&input) {
-                prop_assert!(plan.device.as_ref().is_none_or(DevicePlan::fits));
-                prop_assert!(plan.device.is_none() || plan.block_rows <= 200_000);
-                prop_assert!(plan.memory.total() <= input.budget.0);
-                prop_assert!(plan.blocks * plan.block_rows >= queries);
-                prop_assert!(plan.partitions * plan.partition_rows >= references);
-                prop_assert!(plan.block_rows.is_multiple_of(UNIT_ROWS) || UNIT_ROWS.is_multiple_of(plan.block_rows) || plan.blocks == 1);
-            }
-        }
-    }
-}
+#[path = "search_tests.rs"]
+mod tests;

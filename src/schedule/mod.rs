@@ -5,11 +5,18 @@
 
 pub mod assemble;
 pub mod blocks;
+pub mod near;
 pub mod pager;
 pub mod progress;
+pub mod refine;
 pub mod search;
 pub mod stream;
 pub mod units;
+
+#[cfg(test)]
+mod lists_case_tests;
+#[cfg(test)]
+mod lists_tests;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;

@@ -1,5 +1,6 @@
 //! Brings reference partitions in, one ahead of the engine, and keeps those that stay.
 
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -7,48 +8,63 @@ use crossbeam_channel::{Receiver, bounded};
 
 use super::{Clock, Part};
 use crate::block::{RowBlock, RowIds};
-use crate::engine::Partition;
+use crate::engine::{NO_GROUP, Partition};
 use crate::error::Error;
+use crate::route::Route;
 use crate::store::Source;
+
+/// Reads the ids of reference rows that are stored in another order than their own.
+pub type ReadIds<'a> = &'a (dyn Fn(Range<u64>) -> Result<Vec<u64>, Error> + Sync);
+
+/// The references: rows, their ids, their groups.
+#[derive(Clone, Copy)]
+pub struct References<'a> {
+    /// The rows.
+    pub source: &'a dyn Source,
+    /// Their ids; `None` where these are their places.
+    pub ids: Option<ReadIds<'a>>,
+    /// Groups by id, for leave-one-group-out.
+    pub groups: Option<&'a [u32]>,
+}
 
 /// The references, as the scheduler sees them.
 pub struct Pager<'a> {
-    source: &'a dyn Source,
-    ranges: &'a [Range<u64>],
-    groups: Option<&'a [u32]>,
-    /// `None` when partitions do not stay.
-    held: Option<Vec<Option<Arc<Partition>>>>,
+    references: References<'a>,
+    /// By their first row; `None` when partitions do not stay.
+    held: Option<HashMap<u64, Arc<Partition>>>,
 }
 
 impl<'a> Pager<'a> {
-    /// Partitions of `source` at these ranges; `keep` them once they are read.
+    /// Partitions of these references; `keep` them once they are read.
     #[must_use]
-    pub fn new(source: &'a dyn Source, ranges: &'a [Range<u64>], groups: Option<&'a [u32]>, keep: bool) -> Self {
-        Self { source, ranges, groups, held: keep.then(|| vec![None; ranges.len()]) }
+    pub fn new(references: References<'a>, keep: bool) -> Self {
+        Self { references, held: keep.then(HashMap::new) }
     }
 
-    /// Calls `visit` with each of the `needed` partitions, in that order, reading the next one meanwhile.
-    /// `visit` says whether to go on.
+    /// Calls `visit` with each partition of a route, in order, reading the next one meanwhile. `visit` says whether to
+    /// go on.
     ///
     /// # Errors
     /// The first error of a read or of `visit`.
     pub fn each(
         &mut self,
-        needed: &[usize],
+        route: &dyn Route,
         pool: &rayon::ThreadPool,
         clock: &Clock,
         mut visit: impl FnMut(usize, &Arc<Partition>) -> Result<bool, Error>,
     ) -> Result<(), Error> {
-        let held = |index: usize| self.held.as_ref().and_then(|held| held[index].clone());
-        let missing: Vec<usize> = needed.iter().copied().filter(|&index| held(index).is_none()).collect();
-        let (source, ranges, groups) = (self.source, self.ranges, self.groups);
+        let key = |partition: usize| route.rows(partition)[0].start;
+        let all = 0..route.partitions();
+        let is_held = |partition: &usize| self.held.as_ref().is_some_and(|held| held.contains_key(&key(*partition)));
+        let missing: Vec<usize> = all.clone().filter(|partition| !is_held(partition)).collect();
+        let references = self.references;
         std::thread::scope(|scope| {
             // No room in the queue: one partition is searched and one is read, as the plan counts.
             let (sender, receiver) = bounded(0);
             if !missing.is_empty() {
                 scope.spawn(move || {
-                    for index in missing {
-                        let read = clock.time(Part::Read, || read(source, &ranges[index], groups, pool));
+                    for partition in missing {
+                        let read = clock.time(Part::Read, || read(references, route.rows(partition), pool));
                         // The receiver is gone when the visits ended early.
                         if sender.send(read).is_err() {
                             return;
@@ -56,15 +72,16 @@ impl<'a> Pager<'a> {
                     }
                 });
             }
-            for &index in needed {
-                let part = match self.held.as_ref().and_then(|held| held[index].clone()) {
+            for partition in all {
+                let held = self.held.as_ref().and_then(|held| held.get(&key(partition)).cloned());
+                let part = match held {
                     Some(part) => part,
                     None => receive(&receiver)?,
                 };
                 if let Some(held) = &mut self.held {
-                    held[index] = Some(Arc::clone(&part));
+                    held.insert(key(partition), Arc::clone(&part));
                 }
-                if !visit(index, &part)? {
+                if !visit(partition, &part)? {
                     break;
                 }
             }
@@ -80,16 +97,21 @@ fn receive(receiver: &Receiver<Result<Arc<Partition>, Error>>) -> Result<Arc<Par
     })
 }
 
-fn read(
-    source: &dyn Source,
-    rows: &Range<u64>,
-    groups: Option<&[u32]>,
-    pool: &rayon::ThreadPool,
-) -> Result<Arc<Partition>, Error> {
-    let block = read_block(source, rows, pool)?;
-    let row = |row: u64| usize::try_from(row).unwrap_or(usize::MAX);
-    let groups = groups.map(|groups| groups[row(rows.start)..row(rows.end)].to_vec());
-    Ok(Partition::with(block, groups, None))
+fn read(references: References<'_>, rows: &[Range<u64>], pool: &rayon::ThreadPool) -> Result<Arc<Partition>, Error> {
+    let ids = match (references.ids, rows) {
+        (None, [rows]) => RowIds::Range(rows.clone()),
+        (None, rows) => RowIds::List(rows.iter().cloned().flatten().collect()),
+        (Some(ids), rows) => {
+            let lists: Result<Vec<Vec<u64>>, Error> = rows.iter().cloned().map(ids).collect();
+            RowIds::List(lists?.concat())
+        }
+    };
+    let group = |groups: &[u32], id: u64| {
+        let group = usize::try_from(id).ok().and_then(|id| groups.get(id));
+        group.copied().unwrap_or(NO_GROUP)
+    };
+    let groups = references.groups.map(|groups| (0..ids.len()).map(|row| group(groups, ids.get(row).0)).collect());
+    Ok(Partition::with(read_rows(references.source, rows, ids, pool)?, groups, None))
 }
 
 /// Reads consecutive rows of a source; decoding runs on the pool.
@@ -97,8 +119,20 @@ fn read(
 /// # Errors
 /// Those of [`Source::read`].
 pub fn read_block(source: &dyn Source, rows: &Range<u64>, pool: &rayon::ThreadPool) -> Result<RowBlock, Error> {
-    let ids = RowIds::Range(rows.clone());
+    read_rows(source, std::slice::from_ref(rows), RowIds::Range(rows.clone()), pool)
+}
+
+/// Reads rows of a source that have these ids; decoding runs on the pool.
+///
+/// # Errors
+/// Those of [`Source::read`].
+pub fn read_rows(
+    source: &dyn Source,
+    rows: &[Range<u64>],
+    ids: RowIds,
+    pool: &rayon::ThreadPool,
+) -> Result<RowBlock, Error> {
     let mut values = vec![0.0; ids.len() * source.dim()];
-    pool.install(|| source.read(std::slice::from_ref(rows), &mut values))?;
+    pool.install(|| source.read(rows, &mut values))?;
     Ok(RowBlock::new(ids, source.dim(), values)?)
 }

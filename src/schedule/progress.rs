@@ -6,8 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Stage {
+    /// Finding out how many lists to visit.
+    Calibrate,
     /// Finding neighbours.
     Search,
+    /// Finding the neighbours of a sample exactly.
+    Audit,
     /// Copying the references' names.
     Names,
     /// Transferring labels, numbers and embeddings.
@@ -31,7 +35,9 @@ impl Stage {
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
+            Self::Calibrate => "calibrate",
             Self::Search => "search",
+            Self::Audit => "audit",
             Self::Names => "names",
             Self::Map => "map",
             Self::Matrix => "matrix",

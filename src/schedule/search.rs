@@ -1,25 +1,28 @@
 //! The search loop: query blocks one ahead, partitions one ahead, finished units written behind, checkpoints between.
 
 use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::bounded;
 
 use super::assemble::Assembler;
 use super::blocks::{blocks, runs};
-use super::pager::{Pager, read_block};
+use super::near::Landmarks;
+use super::pager::{Pager, References, read_rows};
 use super::progress::{Observer, Stage, Step, Stop};
+use super::refine::{Refine, refined};
 use super::units::write_behind;
 use super::{Clock, Part};
-use crate::block::RowBlock;
+use crate::block::{RowBlock, RowIds};
 use crate::engine::{Engine, Exclude};
 use crate::error::{EngineError, Error, JobError};
 use crate::plan::search::Order;
-use crate::route::Router;
+use crate::route::{Known, Route, Router};
 use crate::store::Source;
 use crate::topk::TopK;
 use crate::units::K;
-use crate::visit::Visit;
+use crate::visit::{Visit, VisitQueries};
 
 /// Reads the groups of query rows.
 pub type QueryGroups<'a> = &'a (dyn Fn(Range<u64>) -> Result<Vec<u32>, Error> + Sync);
@@ -28,20 +31,28 @@ pub type QueryGroups<'a> = &'a (dyn Fn(Range<u64>) -> Result<Vec<u32>, Error> + 
 pub struct Search<'a> {
     /// The query rows.
     pub queries: &'a dyn Source,
+    /// Their ids; `None` where these are their places.
+    pub query_ids: Option<&'a [u64]>,
+    /// Their groups, for leave-one-group-out.
+    pub query_groups: Option<QueryGroups<'a>>,
     /// The reference rows.
-    pub references: &'a dyn Source,
-    /// Groups of the query rows, and of all references, for leave-one-group-out.
-    pub groups: Option<(QueryGroups<'a>, &'a [u32])>,
+    pub references: References<'a>,
     /// Whether a query's own row is excluded.
     pub exclude_own_row: bool,
     /// Which rows are visited.
     pub router: &'a dyn Router,
-    /// Neighbours per query.
+    /// Neighbours per query that are searched.
     pub k: K,
+    /// What becomes of them before they are handed on; `None` where they are what was asked for.
+    pub refine: Option<Refine<'a>>,
     /// Which side stays.
     pub order: Order,
     /// Query rows per block.
     pub block_rows: u64,
+    /// Query rows that are told their landmarks at a time.
+    pub ranked_rows: u64,
+    /// What it is told as.
+    pub stage: Stage,
     /// Units to do, ascending.
     pub todo: &'a [u64],
     /// Time between checkpoints within a unit.
@@ -50,6 +61,8 @@ pub struct Search<'a> {
     pub pool: &'a rayon::ThreadPool,
     /// Where time is counted.
     pub clock: &'a Clock,
+    /// Where pairs are counted that were compared.
+    pub pairs: &'a AtomicU64,
 }
 
 /// An unfinished unit: enough to go on without losing more than a few minutes.
@@ -57,16 +70,18 @@ pub struct Search<'a> {
 pub struct Checkpoint {
     /// Query rows, from the beginning of a unit.
     pub rows: Range<u64>,
-    /// Those before this row have seen every reference.
+    /// Those before this row have visited everything they shall.
     pub complete_to: u64,
-    /// The others have seen the references before this row.
+    /// The others are in this round of their route.
+    pub round: u32,
+    /// And have visited in it what they shall of the references before this row.
     pub references_done: u64,
     /// Their neighbours so far.
     pub top: TopK,
 }
 
 impl Checkpoint {
-    /// The rows that have not seen every reference.
+    /// The rows that have not visited everything.
     fn open(&self) -> Range<u64> {
         self.complete_to..self.rows.end
     }
@@ -135,11 +150,12 @@ pub fn search(
     let queue = blocks(&runs_left, search.block_rows);
     let commit = |unit, top| search.clock.time(Part::Write, || sink.commit(unit, top));
     write_behind(commit, |send| {
-        for (unit, top) in ready {
+        for (unit, top) in refined(search, ready, None)? {
             send(unit, top);
         }
-        let mut loop_state = Loop { search, engines, sink, assembler, resume, observer, stop, told: 0, saved: false };
-        loop_state.run(queue, send)
+        let landmarks = Landmarks::of(search.router, search.ranked_rows);
+        let (told, saved) = (0, false);
+        Loop { search, landmarks, engines, sink, assembler, resume, observer, stop, told, saved }.run(queue, send)
     })
 }
 
@@ -149,6 +165,7 @@ fn length(rows: &Range<u64>) -> usize {
 
 struct Loop<'a, 'e> {
     search: &'a Search<'a>,
+    landmarks: Option<Landmarks>,
     engines: Engines<'e>,
     sink: &'a dyn UnitSink,
     assembler: Assembler,
@@ -156,20 +173,27 @@ struct Loop<'a, 'e> {
     resume: Option<Checkpoint>,
     observer: &'a dyn Observer,
     stop: &'a Stop,
-    /// Visits of the block in hand that the observer was told of: a repeated one is not told again.
+    /// Partitions of the block in hand that the observer was told of: a repeated one is not told again.
     told: usize,
     /// Whether a checkpoint holds some of the block in hand.
     saved: bool,
 }
 
-type Queries = (RowBlock, Exclude);
+pub(super) type Queries = (RowBlock, Exclude);
+
+/// How far a block is.
+struct Standing {
+    round: u32,
+    /// Partitions visited, in all rounds.
+    done: usize,
+    saved_at: Instant,
+}
 
 impl Loop<'_, '_> {
     fn run(&mut self, queue: Vec<Range<u64>>, send: &mut dyn FnMut(u64, TopK) -> bool) -> Result<(), Error> {
         let search = self.search;
-        let groups = search.groups.map(|(_, references)| references);
         let keep = search.order == Order::ReferenceStays;
-        let mut pager = Pager::new(search.references, search.router.partitions(), groups, keep);
+        let mut pager = Pager::new(search.references, keep);
         std::thread::scope(|scope| {
             let (sender, receiver) = bounded(0);
             let last = queue.len();
@@ -188,8 +212,9 @@ impl Loop<'_, '_> {
                 let queries = if keep { receiver.recv().ok() } else { None };
                 let queries = queries.unwrap_or_else(|| read_queries(search, &rows))?;
                 let top = self.surviving_block(&mut pager, &rows, &queries)?;
-                self.observer.advance(Stage::Search, Step { rows: rows.end - rows.start, ..Step::default() });
-                for (unit, top) in self.assembler.add(rows, top) {
+                self.observer.advance(self.search.stage, Step { rows: rows.end - rows.start, ..Step::default() });
+                let whole = self.assembler.add(rows.clone(), top);
+                for (unit, top) in refined(search, whole, Some((&rows, &queries.0)))? {
                     if !send(unit, top) {
                         return Ok(());
                     }
@@ -233,93 +258,120 @@ impl Loop<'_, '_> {
 
     /// One block of queries against everything it visits.
     fn block(&mut self, pager: &mut Pager<'_>, rows: &Range<u64>, queries: &Queries) -> Result<TopK, Error> {
-        let Search { router, clock, pool, k, checkpoint_every, .. } = *self.search;
+        let Search { router, clock, pool, k, .. } = *self.search;
         let (block, exclude) = queries;
+        let near = match &self.landmarks {
+            Some(landmarks) => clock.time(Part::Search, || landmarks.near(&mut **self.engines.engine, block))?,
+            None => Vec::new(),
+        };
         clock.time(Part::Search, || self.engines.engine.begin(block, k, exclude))?;
-        let mut seen_to = 0;
-        if let Some(mut checkpoint) = self.resume.take() {
-            seen_to = checkpoint.references_done;
-            let place = checkpoint.place(rows);
-            if rows.end < checkpoint.rows.end {
-                self.engines.engine.restore(&checkpoint.top.slice(place))?;
-                self.resume = Some(checkpoint);
-            } else {
-                // The last block that needs it: the plan has no room for a copy of a whole block's neighbours. Were the
-                // device lost now, the block would begin without it.
-                checkpoint.top.keep_rows(place);
-                self.engines.engine.restore(&checkpoint.top)?;
-            }
+        let (mut round, mut seen_to) = self.restore(rows)?;
+        let mut standing = Standing { round, done: 0, saved_at: Instant::now() };
+        while round < router.rounds() {
+            let bounds = if round > 0 { self.engines.engine.bounds()? } else { Vec::new() };
+            let known = Known { queries: block, near: &near, bounds: &bounds, seen_to };
+            let route = clock.time(Part::Search, || pool.install(|| router.route(round, &known)));
+            standing.round = round;
+            self.round(pager, &*route, rows, &mut standing)?;
+            (round, seen_to) = (round + 1, 0);
         }
-        let ranges = router.partitions();
-        let visits: Vec<_> = (0..ranges.len())
-            .filter(|&index| ranges[index].end > seen_to)
-            .map(|index| (index, unseen(router.visits(index, block), &ranges[index], seen_to)))
-            .filter(|(_, visits)| !visits.is_empty())
-            .collect();
-        let needed: Vec<usize> = visits.iter().map(|(index, _)| *index).collect();
-        let mut saved_at = Instant::now();
-        let mut done = 0;
-        pager.each(&needed, pool, clock, |index, part| {
-            clock.time(Part::Search, || self.engines.engine.visit(part, &visits[done].1))?;
-            done += 1;
-            if done > self.told {
-                let pairs = (ranges[index].end - ranges[index].start.max(seen_to)) * (rows.end - rows.start);
-                self.observer.advance(Stage::Search, Step { pairs, ..Step::default() });
-                self.told = done;
-            }
-            if done == visits.len() {
-                return Ok(true);
-            }
-            let stop = self.stop.asked();
-            if stop || saved_at.elapsed() >= checkpoint_every {
-                let top = self.engines.engine.snapshot()?;
-                self.save(rows.clone(), top, ranges[index].end)?;
-                (saved_at, self.saved) = (Instant::now(), true);
-            }
-            if stop { Err(JobError::Interrupted.into()) } else { Ok(true) }
-        })?;
         Ok(clock.time(Part::Search, || self.engines.engine.finish())?)
     }
 
+    /// Puts back what a checkpoint holds of a block. Returns the round that goes on, and up to which row it was.
+    fn restore(&mut self, rows: &Range<u64>) -> Result<(u32, u64), Error> {
+        let Some(mut checkpoint) = self.resume.take() else { return Ok((0, 0)) };
+        let stands = (checkpoint.round, checkpoint.references_done);
+        let place = checkpoint.place(rows);
+        if rows.end < checkpoint.rows.end {
+            self.engines.engine.restore(&checkpoint.top.slice(place))?;
+            self.resume = Some(checkpoint);
+        } else {
+            // The last block that needs it: the plan has no room for a copy of a whole block's neighbours. Were the
+            // device lost now, the block would begin without it.
+            checkpoint.top.keep_rows(place);
+            self.engines.engine.restore(&checkpoint.top)?;
+        }
+        Ok(stands)
+    }
+
+    /// One round of a block.
+    fn round(
+        &mut self,
+        pager: &mut Pager<'_>,
+        route: &dyn Route,
+        rows: &Range<u64>,
+        standing: &mut Standing,
+    ) -> Result<(), Error> {
+        let Search { clock, pool, checkpoint_every, .. } = *self.search;
+        let last_round = standing.round + 1 == self.search.router.rounds();
+        pager.each(route, pool, clock, |partition, part| {
+            let mut pairs = 0;
+            for visits in route.visits(partition) {
+                clock.time(Part::Search, || self.engines.engine.visit(part, &visits))?;
+                pairs += visits.iter().map(|visit| pairs_of(visit, rows.end - rows.start)).sum::<u64>();
+            }
+            standing.done += 1;
+            if standing.done > self.told {
+                self.observer.advance(self.search.stage, Step { pairs, ..Step::default() });
+                self.search.pairs.fetch_add(pairs, Ordering::Relaxed);
+                self.told = standing.done;
+            }
+            if last_round && partition + 1 == route.partitions() {
+                return Ok(true);
+            }
+            let stop = self.stop.asked();
+            if stop || standing.saved_at.elapsed() >= checkpoint_every {
+                let top = self.engines.engine.snapshot()?;
+                let done = route.rows(partition).last().map_or(0, |rows| rows.end);
+                self.save(rows.clone(), top, standing.round, done)?;
+                (standing.saved_at, self.saved) = (Instant::now(), true);
+            }
+            if stop { Err(JobError::Interrupted.into()) } else { Ok(true) }
+        })
+    }
+
     /// Saves the block in hand behind the rows of its unit that are complete.
-    fn save(&self, rows: Range<u64>, top: TopK, references_done: u64) -> Result<(), Error> {
-        let checkpoint = match self.assembler.gathered() {
-            Some((gathered, complete)) => Checkpoint {
-                rows: gathered.start..rows.end,
-                complete_to: rows.start,
-                references_done,
-                top: complete.slice(0..length(&gathered)).followed_by(&top),
-            },
-            None => Checkpoint { complete_to: rows.start, rows, references_done, top },
+    fn save(&self, rows: Range<u64>, top: TopK, round: u32, references_done: u64) -> Result<(), Error> {
+        let complete_to = rows.start;
+        let (rows, top) = match self.assembler.gathered() {
+            Some((gathered, complete)) => {
+                (gathered.start..rows.end, complete.slice(0..length(&gathered)).followed_by(&top))
+            }
+            None => (rows, top),
         };
-        self.sink.save(&checkpoint)
+        self.sink.save(&Checkpoint { rows, complete_to, round, references_done, top })
     }
 
     /// Saves the complete rows of a unit that is not whole yet, between two of its blocks.
     fn save_gathered(&self) -> Result<(), Error> {
         let Some((gathered, complete)) = self.assembler.gathered() else { return Ok(()) };
         let top = complete.slice(0..length(&gathered));
-        self.sink.save(&Checkpoint { complete_to: gathered.end, rows: gathered, references_done: 0, top })
+        self.sink.save(&Checkpoint { complete_to: gathered.end, rows: gathered, round: 0, references_done: 0, top })
     }
 }
 
-/// The visits without the rows before `seen_to`: another engine may give those other last digits, and the same neighbour
-/// at two distances would be two neighbours.
-fn unseen(mut visits: Vec<Visit>, partition: &Range<u64>, seen_to: u64) -> Vec<Visit> {
-    let seen = u32::try_from(seen_to.saturating_sub(partition.start)).unwrap_or(u32::MAX);
-    for visit in &mut visits {
-        visit.rows.start = visit.rows.start.max(seen);
-    }
-    visits.retain(|visit| visit.rows.start < visit.rows.end);
-    visits
+/// Pairs that a visit compares, in a block of so many queries.
+fn pairs_of(visit: &Visit, block_rows: u64) -> u64 {
+    let queries = match &visit.queries {
+        VisitQueries::All => block_rows,
+        VisitQueries::List(list) => list.len() as u64,
+    };
+    u64::from(visit.rows.end - visit.rows.start) * queries
 }
 
-fn read_queries(search: &Search<'_>, rows: &Range<u64>) -> Result<Queries, Error> {
+/// Reads a block of queries, and what they must not get.
+pub(super) fn read_queries(search: &Search<'_>, rows: &Range<u64>) -> Result<Queries, Error> {
     search.clock.time(Part::Read, || {
-        let block = read_block(search.queries, rows, search.pool)?;
+        let place = |row: u64| usize::try_from(row).unwrap_or(usize::MAX);
+        let ids = match search.query_ids {
+            Some(ids) => RowIds::List(ids[place(rows.start)..place(rows.end)].to_vec()),
+            None => RowIds::Range(rows.clone()),
+        };
+        let block = read_rows(search.queries, std::slice::from_ref(rows), ids, search.pool)?;
         let own_row = search.exclude_own_row;
-        let exclude = match search.groups {
-            Some((groups, _)) => Exclude::SameGroup { groups: groups(rows.clone())?, own_row },
+        let exclude = match search.query_groups {
+            Some(groups) => Exclude::SameGroup { groups: groups(rows.clone())?, own_row },
             None if own_row => Exclude::OwnRow,
             None => Exclude::Nothing,
         };

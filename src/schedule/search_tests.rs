@@ -108,17 +108,22 @@ fn run_on(
     let (router, clock) = (AllRows::new(REFERENCES, 25), Clock::default());
     let task = Search {
         queries: &queries,
-        references: &references,
-        groups: None,
+        query_ids: None,
+        query_groups: None,
+        references: References { source: &references, ids: None, groups: None },
         exclude_own_row: false,
         router: &router,
         k: K::new(5).unwrap(),
+        refine: None,
         order: Order::QueriesStay,
         block_rows: BLOCK,
+        ranked_rows: BLOCK,
+        stage: Stage::Search,
         todo: &[0],
         checkpoint_every: Duration::from_secs(1_000),
         pool,
         clock: &clock,
+        pairs: &AtomicU64::new(0),
     };
     let mut reopened = Vec::new();
     let mut reopen = |lost: u32, _: &EngineError| {
@@ -186,7 +191,7 @@ fn a_checkpoint_in_the_middle_of_a_partition_visits_only_what_was_not_seen() {
     let whole = run(0, None, &Silent).1.units.into_inner().unwrap();
     // As if another engine had seen the first 30 references, and none of them was near.
     let top = TopK::empty(100, K::new(5).unwrap());
-    let checkpoint = Checkpoint { rows: 0..100, complete_to: 0, references_done: 30, top };
+    let checkpoint = Checkpoint { rows: 0..100, complete_to: 0, round: 0, references_done: 30, top };
     let observer = Pairs::default();
     let (result, kept, _) = run(0, Some(checkpoint), &observer);
     result.unwrap();

@@ -68,7 +68,10 @@ mod tests {
             stream(&source(rows), range.clone(), step, &pool(), &Clock::default(), |block| {
                 assert!(block.rows() as u64 <= step && block.rows() > 0);
                 let RowIds::Range(ids) = block.ids() else { panic!("a run of rows") };
-                assert!(block.values().iter().zip(ids.clone()).all(|(value, id)| f64::from(*value) == id as f64));
+                assert_eq!(
+                    block.values().iter().map(|v| f64::from(*v)).collect::<Vec<_>>(),
+                    ids.clone().map(|id| id as f64).collect::<Vec<_>>()
+                );
                 seen.extend(ids.clone());
                 Ok(())
             })

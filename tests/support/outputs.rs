@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use atlasknn::job::request::{
-    DeviceChoice, DeviceRequest, MapRequest, MappingRequest, Names, Outcome, PresenceRequest, RunOptions,
+    DeviceChoice, DeviceRequest, How, MapRequest, MappingRequest, Names, Outcome, PresenceRequest, RunOptions,
     SearchRequest, Within,
 };
 use atlasknn::metric::Metric;
@@ -74,6 +74,7 @@ pub fn search_request(query: &Path, reference: Option<&Path>, out: &Path, k: u32
         metric: Metric::Euclidean,
         exclude_group: None,
         compat: false,
+        how: How::default(),
         device: DeviceRequest { choice: DeviceChoice::Cpu, ..DeviceRequest::default() },
         within: Within { host_memory: Some(ByteCount::mib(1024)), threads: Some(2) },
         run: RunOptions { names: Names::Auto, ..RunOptions::default() },

@@ -12,6 +12,7 @@ mod filter;
 mod grid;
 #[cfg(test)]
 mod grid_tests;
+mod measure;
 mod nearest;
 mod panel_order;
 mod panels;
@@ -30,6 +31,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use rayon::prelude::*;
 
+pub use self::measure::exact_distance;
 use self::panels::Packed;
 use self::queries::Queries;
 use self::simd::Simd;

@@ -28,6 +28,7 @@ mod steps;
 mod templates;
 #[cfg(test)]
 mod tests;
+mod together;
 pub mod trial;
 mod variant;
 

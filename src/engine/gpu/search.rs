@@ -35,7 +35,7 @@ pub(super) struct Workshop {
     pub rows: usize,
     /// Queries that are gathered at a time, and room for them.
     pub slots: u32,
-    gathered: wgpu::Buffer,
+    pub gathered: wgpu::Buffer,
     nothing: wgpu::Buffer,
     /// What of the overflowed queries is on its way to the host.
     staging: wgpu::Buffer,
@@ -113,12 +113,12 @@ pub(super) struct Objects<'a> {
 
 /// Visits of one partition.
 pub(super) struct Search<'a> {
-    o: Objects<'a>,
-    commands: Commands<'a>,
+    pub(super) o: Objects<'a>,
+    pub(super) commands: Commands<'a>,
 }
 
 /// A command buffer that is submitted whenever it holds enough work.
-struct Commands<'a> {
+pub(super) struct Commands<'a> {
     device: &'a Device,
     encoder: Option<wgpu::CommandEncoder>,
     pairs: u64,
@@ -135,7 +135,7 @@ impl Commands<'_> {
         self.encoder.get_or_insert_with(|| gpu.create_command_encoder(&wgpu::CommandEncoderDescriptor::default()))
     }
 
-    fn submit(&mut self) {
+    pub(super) fn submit(&mut self) {
         if let Some(encoder) = self.encoder.take() {
             self.device.queue.submit([encoder.finish()]);
         }
@@ -144,7 +144,7 @@ impl Commands<'_> {
 }
 
 /// Queries as the distance tile reads them: packed, and the query row of each slot.
-struct Slots {
+pub(super) struct Slots {
     tiles: wgpu::Buffer,
     rows: wgpu::Buffer,
     /// Whether they are some queries only, so that a slot is no row.
@@ -160,31 +160,9 @@ impl Slots {
     }
 }
 
-/// Visits whose queries are gathered together.
-#[derive(Default)]
-struct Group {
-    /// Query rows, each visit's padded to whole tiles.
-    slots: Vec<u32>,
-    jobs: Vec<Job>,
-    /// Tiles of all jobs.
-    tiles: u64,
-}
-
-impl Group {
-    /// Adds these queries against these tiles of references.
-    fn add(&mut self, rows: &[u32], tiles: &Tiles, q_tile: u32) {
-        let first = int(self.slots.len()) / q_tile;
-        self.slots.extend(slots(rows.iter().copied(), usize::try_from(q_tile).unwrap_or(1)));
-        let n = int(self.slots.len()) / q_tile - first;
-        let shift = |job: Job| Job { query_tile: job.query_tile + first, ..job };
-        self.jobs.extend(jobs(n, &(0..tiles.n), tiles).into_iter().map(shift));
-        self.tiles += u64::from(n) * u64::from(tiles.n);
-    }
-}
-
 /// Which queries a merge concerns.
 #[derive(Clone, Copy)]
-enum Which<'a> {
+pub(super) enum Which<'a> {
     /// Consecutive rows.
     Chunk(&'a Range<u32>),
     /// Rows in a buffer, so many.
@@ -216,51 +194,6 @@ impl<'a> Search<'a> {
             }
         }
         self.commands.submit();
-        Ok(())
-    }
-
-    /// Searches visits of some queries to few rows each, such as the lists of an inverted file: all of them in as few passes
-    /// as their queries fill tiles for, and one merge. No visit has more rows than there is room for, so a query that has
-    /// seen nothing keeps all rows of its first one.
-    pub fn visit_together(&mut self, visits: &[&Visit]) -> Result<(), EngineError> {
-        let n = int(self.o.queries.stored.n);
-        let (tile_rows, q_tile) = (int(self.o.variant.references()), int(self.o.variant.queries()));
-        let room = self.o.workshop.slots / q_tile * q_tile;
-        for first in (0..n).step_by(usize::try_from(self.o.workshop.chunk).unwrap_or(1)) {
-            let chunk = first..first.saturating_add(self.o.workshop.chunk).min(n);
-            let (mut group, mut touched) = (Group::default(), Vec::new());
-            for visit in visits {
-                let tiles = Tiles::of(&visit.rows, tile_rows);
-                let rows = rows_in(&visit.queries, &chunk);
-                touched.extend_from_slice(&rows);
-                for part in rows.chunks(usize::try_from(room).unwrap_or(1)) {
-                    if int(group.slots.len()) + int(part.len()).next_multiple_of(q_tile) > room {
-                        self.group(&chunk, &std::mem::take(&mut group))?;
-                    }
-                    group.add(part, &tiles, q_tile);
-                }
-            }
-            self.group(&chunk, &group)?;
-            touched.sort_unstable();
-            touched.dedup();
-            if !touched.is_empty() {
-                let work = self.list("query rows", &touched);
-                self.merge(&chunk, Which::Listed(&work, int(touched.len())), MergeParams::default(), 0);
-            }
-        }
-        self.commands.submit();
-        Ok(())
-    }
-
-    /// The distance tile of a group.
-    fn group(&mut self, chunk: &Range<u32>, group: &Group) -> Result<(), EngineError> {
-        if group.jobs.is_empty() {
-            return Ok(());
-        }
-        let slots = self.gather(&group.slots, Some(&self.o.workshop.gathered))?;
-        self.columns(&slots, 0, int(group.slots.len()));
-        let pairs = group.tiles * (self.o.variant.queries() * self.o.variant.references()) as u64;
-        self.tile(chunk, &slots, &group.jobs, pairs);
         Ok(())
     }
 
@@ -303,7 +236,7 @@ impl<'a> Search<'a> {
     }
 
     /// The queries of these slots in tiles of their own, in a buffer that is there or in a new one.
-    fn gather(&mut self, slots: &[u32], to: Option<&wgpu::Buffer>) -> Result<Slots, EngineError> {
+    pub(super) fn gather(&mut self, slots: &[u32], to: Option<&wgpu::Buffer>) -> Result<Slots, EngineError> {
         let all = self.o.queries.tiled()?;
         let n = int(slots.len());
         let list = self.list("slots", slots);
@@ -323,7 +256,7 @@ impl<'a> Search<'a> {
     }
 
     /// Brings thresholds to the columns of the slots' fragments, where there are any.
-    fn columns(&mut self, slots: &Slots, first: u32, n: u32) {
+    pub(super) fn columns(&mut self, slots: &Slots, first: u32, n: u32) {
         let half = self.o.queries.tiled.as_ref().and_then(|tiled| tiled.half.as_ref());
         if let (Some(programs), Some(half)) = (&self.o.programs.half, half) {
             let blocks = int(Variant::fragments(self.o.queries.dim).0);
@@ -333,7 +266,7 @@ impl<'a> Search<'a> {
         }
     }
 
-    fn tile(&mut self, chunk: &Range<u32>, slots: &Slots, jobs: &[Job], pairs: u64) {
+    pub(super) fn tile(&mut self, chunk: &Range<u32>, slots: &Slots, jobs: &[Job], pairs: u64) {
         let list = self.list("jobs", jobs);
         let n = int(jobs.len());
         let Workshop { counts, survivors, room, .. } = self.o.workshop;
@@ -362,7 +295,7 @@ impl<'a> Search<'a> {
     }
 
     /// Gives what passed the filter, or all rows of a range, exact distances and merges them.
-    fn merge(&mut self, chunk: &Range<u32>, which: Which<'_>, range: MergeParams, pairs: u64) {
+    pub(super) fn merge(&mut self, chunk: &Range<u32>, which: Which<'_>, range: MergeParams, pairs: u64) {
         let (listed, work, queries) = match which {
             Which::Chunk(rows) => (0, &self.o.workshop.nothing, rows.end - rows.start),
             Which::Listed(rows, count) => (1, rows, count),
@@ -435,7 +368,7 @@ impl<'a> Search<'a> {
         self.commands.submit();
     }
 
-    fn list<T: bytemuck::Pod>(&self, what: &'static str, values: &[T]) -> wgpu::Buffer {
+    pub(super) fn list<T: bytemuck::Pod>(&self, what: &'static str, values: &[T]) -> wgpu::Buffer {
         self.o.device.filled(what, bytemuck::cast_slice(values), wgpu::BufferUsages::STORAGE)
     }
 }

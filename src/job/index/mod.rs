@@ -76,8 +76,7 @@ fn build(planned: &mut Planned<'_>, output: &mut Output, run: &Run<'_>) -> Resul
     let (rows, lists, dim) = (planned.layout.rows, planned.lists, planned.dim());
     let mut pairs = 0;
     let known = usize::try_from(lists).unwrap_or(usize::MAX);
-    let known = state::load_trained(output, known, dim, planned.pattern_values())?;
-    let trained = if let Some(trained) = known {
+    let trained = if let Some(trained) = state::load_trained(output, known, dim, planned.pattern_values())? {
         trained
     } else {
         let trained = train(planned, run)?;
@@ -236,6 +235,7 @@ impl<'a> Planned<'a> {
             k: 0,
             finished: false,
             units: BTreeMap::new(),
+            recall: None,
         }
     }
 

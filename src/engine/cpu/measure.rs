@@ -1,0 +1,57 @@
+//! One pair by itself, with the bytes that the engine would write for it.
+
+use super::exact::{Norm, absolute, distance, largest, product, squares, unit_squares};
+use crate::metric::Metric;
+
+/// The exact distance of two rows of the same dimension, in the metric's own unit. Under correlation neither is constant.
+#[must_use]
+pub fn exact_distance(metric: Metric, q: &[f32], r: &[f32]) -> f32 {
+    let (norm_q, norm_r) = (Norm::of(metric, q), Norm::of(metric, r));
+    let sum = match metric {
+        Metric::Euclidean | Metric::SqEuclidean => squares(q, r, norm_q, norm_r),
+        Metric::Cosine | Metric::Correlation => unit_squares(q, r, norm_q, norm_r),
+        Metric::InnerProduct => product(q, r, norm_q, norm_r),
+        Metric::Manhattan => absolute(q, r, norm_q, norm_r),
+        Metric::Chebyshev => largest(q, r, norm_q, norm_r),
+    };
+    distance(metric, sum, norm_q, norm_r)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::block::{RowBlock, RowIds};
+    use crate::engine::cpu::{CpuConfig, CpuEngine};
+    use crate::engine::{Engine, Exclude, Partition, Visit, VisitQueries};
+    use crate::units::K;
+
+    #[test]
+    fn a_pair_has_the_bytes_that_a_search_gives_it() {
+        let pool = Arc::new(rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("a pool"));
+        for dim in [3, 8, 50] {
+            let value = |i: u64| f32::from(u16::try_from(i * 7919 % 10_007).expect("small")) / 999.0 - 3.0;
+            let block = |seed: u64| {
+                let values = (0..20 * dim as u64).map(|i| value(i + 31 * seed)).collect();
+                RowBlock::new(RowIds::Range(0..20), dim, values).expect("a block")
+            };
+            let (queries, references) = (block(1), block(2));
+            for metric in Metric::ALL {
+                let mut engine =
+                    CpuEngine::new(CpuConfig { metric, pool: Arc::clone(&pool), simd: None }).expect("an engine");
+                engine.begin(&queries, K::new(20).expect("k"), &Exclude::Nothing).expect("queries");
+                let all = Visit { rows: 0..20, queries: VisitQueries::All };
+                engine.visit(&Partition::new(references.clone()), &[all]).expect("references");
+                let top = engine.finish().expect("a search");
+                for row in 0..20 {
+                    for (&id, &found) in top.row(row).0.iter().zip(top.row(row).1) {
+                        let reference = references.row(usize::try_from(id).expect("few"));
+                        let alone = exact_distance(metric, queries.row(row), reference);
+                        assert_eq!(alone.to_bits(), found.to_bits(), "{metric}, {dim}: {row} and {id}");
+                    }
+                }
+            }
+        }
+    }
+}

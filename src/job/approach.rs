@@ -1,0 +1,259 @@
+//! Which rows of the reference a search visits: all of them, or those of the lists of an index that are near or may hold a
+//! neighbour.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::inputs::Inputs;
+use super::request::{How, Method, Probes, SearchRequest};
+use super::run::Run;
+use super::search::side;
+use crate::block::{RowBlock, RowIds};
+use crate::engine::Engine;
+use crate::error::{Error, JobError};
+use crate::metric::Metric;
+use crate::plan::lists::ListsInput;
+use crate::plan::search::{Order, SearchPlan, Side};
+use crate::route::Router;
+use crate::route::all::AllRows;
+use crate::route::ivf::{Bounded, Cut, Lists, Probing, nearest_by_engine, refusal};
+use crate::store::index::{Encoding, Index};
+use crate::units::K;
+
+/// Lists that give each query its bound. Fewer give worse bounds, more are visited for nothing: between 2 and 16 it hardly
+/// matters.
+const SEEDS: usize = 4;
+
+/// Lists that are visited, as a share of all, before it is known how many find the recall that is asked for.
+const GUESSED_SHARE: usize = 16;
+const GUESSED: std::ops::RangeInclusive<usize> = 8..=256;
+
+/// What is visited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Approach {
+    /// Every row.
+    All,
+    /// So many lists near each query.
+    Near {
+        /// How many.
+        nprobe: usize,
+        /// Whether that is a guess, to be replaced before the search begins.
+        guess: bool,
+    },
+    /// Every list that may hold a neighbour.
+    Within,
+}
+
+impl Approach {
+    /// What an output says it was found by.
+    #[must_use]
+    pub fn method(self) -> &'static str {
+        if matches!(self, Self::Near { .. }) { "ivf" } else { "exact" }
+    }
+
+    /// The approaches that a request leaves open, the first choice first. Without an index there is only one.
+    ///
+    /// # Errors
+    /// Choices that do not go together.
+    pub fn candidates(how: &How, through: Option<&Through>, metric: Metric) -> Result<Vec<Self>, Error> {
+        let refuse = |message: String| Err(JobError::Refused(message).into());
+        let asked_for_lists = how.probes != Probes::Auto;
+        let Some(through) = through else {
+            return match how.method {
+                Method::Ivf => refuse(
+                    "--method ivf needs an index: build one with `atlasknn index`, and name it with --index".to_owned(),
+                ),
+                _ if !how.refine => refuse(
+                    "--no-refine is about what a compressed index finds; name the index with --index, or leave it out"
+                        .to_owned(),
+                ),
+                _ if asked_for_lists => {
+                    refuse("--nprobe and --recall are about the lists of an index; name one with --index".to_owned())
+                }
+                _ => Ok(vec![Self::All]),
+            };
+        };
+        let near = match how.probes {
+            Probes::Lists(nprobe) => Self::Near { nprobe: through.at_most(nprobe), guess: false },
+            _ => Self::Near { nprobe: through.guess(), guess: true },
+        };
+        match how.method {
+            Method::Exact if asked_for_lists => refuse(
+                "--nprobe and --recall are about a search that is not exact; leave out --method exact".to_owned(),
+            ),
+            Method::Exact => match (refusal(metric), through.index.encoding()) {
+                (Some(why), _) => refuse(why),
+                (None, Encoding::F32) => Ok(vec![Self::Within]),
+                (None, encoding) => refuse(format!(
+                    "the index {} keeps rows as {}, which is not exact; build one with --encoding f32, or leave out --index",
+                    through.name,
+                    encoding.name()
+                )),
+            },
+            Method::Ivf => Ok(vec![near]),
+            Method::Auto if asked_for_lists => Ok(vec![near]),
+            Method::Auto => Ok(vec![Self::All, near]),
+        }
+    }
+}
+
+/// An index that fits the job.
+#[derive(Debug)]
+pub struct Through {
+    /// The index.
+    pub index: Index,
+    /// Its lists, as routes take them.
+    pub lists: Arc<Lists>,
+    /// Where it is.
+    pub name: String,
+}
+
+impl Through {
+    /// The index at `path`.
+    ///
+    /// # Errors
+    /// As [`Index::open`].
+    pub fn open(path: &Path, run: &Run<'_>) -> Result<Self, Error> {
+        let index = Index::open(path, &run.io)?;
+        let ids = RowIds::Range(0..index.lists() as u64);
+        let centroids = RowBlock::new(ids, index.dim(), index.centroids().to_vec())?;
+        let lists = Lists { centroids, offsets: index.offsets().to_vec(), radii: index.radii().to_vec() };
+        Ok(Self { index, lists: Arc::new(lists), name: path.display().to_string() })
+    }
+
+    /// Refuses an index of something else than what is searched.
+    ///
+    /// # Errors
+    /// [`JobError::Unfit`] for another reference, [`JobError::Refused`] for another metric.
+    pub fn check(&self, request: &SearchRequest, inputs: &Inputs) -> Result<(), Error> {
+        let (built, wanted) = (self.index.metric(), request.metric);
+        let same_lists = |metric| matches!(metric, Metric::Euclidean | Metric::SqEuclidean);
+        if built != wanted && !(same_lists(built) && same_lists(wanted)) {
+            return Err(JobError::Refused(format!(
+                "the index {} was built for --metric {built}, and this search is by {wanted}; build one for {wanted}",
+                self.name
+            ))
+            .into());
+        }
+        if inputs.reference_fingerprint != *self.index.fingerprint_of_reference() {
+            return Err(JobError::Unfit(format!(
+                "the index {} was not built from {}, or that has changed since; name the reference it was built from, or \
+                 build it again with `atlasknn index`",
+                self.name,
+                inputs.references.source.name()
+            ))
+            .into());
+        }
+        Ok(())
+    }
+
+    /// What tells it from any other index.
+    ///
+    /// # Errors
+    /// Any I/O error.
+    pub fn fingerprint(&self) -> Result<Value, Error> {
+        let all = json!([self.index.manifest(), self.index.source().fingerprint()?]);
+        Ok(json!(format!("{:08x}", crc32c::crc32c(all.to_string().as_bytes()))))
+    }
+
+    /// What planning must know of its rows.
+    #[must_use]
+    pub fn side(&self) -> Side {
+        let side = side(&**self.index.source());
+        let ids = self.index.ids_scratch_bytes();
+        Side { stored_bytes: self.index.stored_bytes(), scratch_bytes: side.scratch_bytes + ids, ..side }
+    }
+
+    /// Host bytes of its lists, for as long as the job goes on.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.lists.len() as u64 * (self.index.dim() as u64 * 8 + 24)
+    }
+
+    fn at_most(&self, nprobe: u32) -> usize {
+        usize::try_from(nprobe).unwrap_or(usize::MAX).min(self.lists.len())
+    }
+
+    fn guess(&self) -> usize {
+        (self.lists.len() / GUESSED_SHARE).clamp(*GUESSED.start(), *GUESSED.end()).min(self.lists.len())
+    }
+
+    /// What the plan must know of lists; `None` where they are not used.
+    pub fn input(
+        &self,
+        approach: Approach,
+        request: &SearchRequest,
+        reference: Side,
+        engine: &dyn Engine,
+    ) -> Option<ListsInput> {
+        let (nearest, bounded) = match approach {
+            Approach::All => return None,
+            Approach::Near { nprobe, .. } => (nprobe, false),
+            Approach::Within => (SEEDS.min(self.lists.len()), true),
+        };
+        let ranking = nearest_by_engine(request.metric, &self.lists, nearest);
+        Some(ListsInput {
+            lists: self.lists.len() as u64,
+            nearest: nearest as u64,
+            bounded,
+            rows_per_visit: self.lists.rows_per_visit(),
+            ranking: ranking.map(|nearest| engine.limits(self.index.dim(), nearest)),
+            candidates: self.candidates(request).get() as u64,
+            refined: self.refines(request).then_some(reference),
+        })
+    }
+
+    /// Whether what is found gets its exact distances from the reference.
+    #[must_use]
+    pub fn refines(&self, request: &SearchRequest) -> bool {
+        request.how.refine && self.index.encoding() != Encoding::F32
+    }
+
+    /// Neighbours per query that are searched: more than are kept, as the order of compressed rows is not quite the true
+    /// one. How many more hardly matters for halves, and much for patterns of several values.
+    #[must_use]
+    pub fn candidates(&self, request: &SearchRequest) -> K {
+        let k = u32::try_from(request.k.get()).unwrap_or(K::MAX);
+        let candidates = match self.index.encoding() {
+            Encoding::F32 => k,
+            Encoding::F16 => k + 16,
+            Encoding::Sq8 => 2 * k + 16,
+            Encoding::Pq => 4 * k + 64,
+        };
+        let refined = self.refines(request).then(|| K::new(candidates.min(K::MAX)).ok()).flatten();
+        refined.unwrap_or(request.k)
+    }
+
+    fn cut(&self, plan: &SearchPlan) -> Cut {
+        let rows = partition_rows(plan);
+        match plan.order {
+            Order::ReferenceStays => Cut::kept(rows, &self.lists.offsets),
+            Order::QueriesStay => Cut::streamed(rows),
+        }
+    }
+}
+
+/// What says which rows are visited, of so many references.
+pub fn router(
+    approach: Approach,
+    through: Option<&Through>,
+    metric: Metric,
+    plan: &SearchPlan,
+    rows: u64,
+) -> Box<dyn Router> {
+    match (approach, through) {
+        (Approach::Near { nprobe, .. }, Some(through)) => {
+            Box::new(Probing::new(metric, Arc::clone(&through.lists), nprobe, through.cut(plan)))
+        }
+        (Approach::Within, Some(through)) => {
+            Box::new(Bounded::new(metric, Arc::clone(&through.lists), SEEDS, through.cut(plan)))
+        }
+        _ => Box::new(AllRows::new(rows, partition_rows(plan))),
+    }
+}
+
+fn partition_rows(plan: &SearchPlan) -> u32 {
+    u32::try_from(plan.partition_rows).unwrap_or(u32::MAX)
+}

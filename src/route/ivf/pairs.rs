@@ -1,0 +1,108 @@
+//! (query, list) pairs by list.
+
+use std::ops::Range;
+
+/// Queries per word of [`Pairs::Bits`].
+pub const WORD: usize = 64;
+
+/// Which queries of a block visit which lists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Pairs {
+    /// Few lists per query.
+    Sorted {
+        /// Where each list's queries begin, and the end.
+        starts: Vec<usize>,
+        /// The queries of each list, ascending, one list after the other.
+        queries: Vec<u32>,
+    },
+    /// Any number of lists per query, in a room that does not depend on it.
+    Bits {
+        /// How many lists.
+        lists: usize,
+        /// Bit `q % 64` of word `q / 64 × lists + list` is query q's.
+        words: Vec<u64>,
+    },
+}
+
+impl Pairs {
+    /// These ranks of the lists nearest each query (`rows × per_query`, nearest first), sorted by list.
+    pub fn sorted(lists: usize, near: &[u32], per_query: usize, ranks: &Range<usize>) -> Self {
+        // A list that is not there is one that was not found.
+        let found = |&list: &u32| Some(index(list)).filter(|&list| list < lists);
+        let rows = || near.chunks_exact(per_query.max(1)).map(|near| &near[ranks.clone()]);
+        let mut starts = vec![0; lists + 1];
+        for list in rows().flatten().filter_map(found) {
+            starts[list + 1] += 1;
+        }
+        for list in 0..lists {
+            starts[list + 1] += starts[list];
+        }
+        let mut next = starts.clone();
+        let mut queries = vec![0; starts[lists]];
+        for (query, near) in (0..).zip(rows()) {
+            for list in near.iter().filter_map(found) {
+                queries[next[list]] = query;
+                next[list] += 1;
+            }
+        }
+        Self::Sorted { starts, queries }
+    }
+
+    /// Whether any query visits this list.
+    pub fn has(&self, list: usize) -> bool {
+        match self {
+            Self::Sorted { starts, .. } => starts[list] < starts[list + 1],
+            Self::Bits { lists, words } => words.iter().skip(list).step_by(*lists).any(|&word| word != 0),
+        }
+    }
+
+    /// The queries that visit this list, ascending.
+    pub fn queries(&self, list: usize) -> Vec<u32> {
+        match self {
+            Self::Sorted { starts, queries } => queries[starts[list]..starts[list + 1]].to_vec(),
+            Self::Bits { lists, words } => {
+                let mut queries = Vec::new();
+                for (first, &word) in (0_u32..).step_by(WORD).zip(words.iter().skip(list).step_by(*lists)) {
+                    let mut word = word;
+                    while word != 0 {
+                        queries.push(first + word.trailing_zeros());
+                        word &= word - 1;
+                    }
+                }
+                queries
+            }
+        }
+    }
+}
+
+/// A u32 as an index.
+pub fn index(n: u32) -> usize {
+    usize::try_from(n).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_list_has_the_queries_that_named_it_in_order() {
+        let near = [2, 0, 1, 2, 0, 1, 0, 2];
+        let all = Pairs::sorted(4, &near, 2, &(0..2));
+        let found: Vec<Vec<u32>> = (0..4).map(|list| all.queries(list)).collect();
+        assert_eq!(found, [vec![0, 2, 3], vec![1, 2], vec![0, 1, 3], vec![]]);
+        let first = Pairs::sorted(4, &near, 2, &(0..1));
+        assert_eq!((0..4).map(|list| first.has(list)).collect::<Vec<_>>(), [true, true, true, false]);
+        assert!(!Pairs::sorted(1, &[], 0, &(0..0)).has(0));
+    }
+
+    #[test]
+    fn bits_are_the_queries_they_stand_for() {
+        let mut words = vec![0_u64; 6];
+        words[1] = 1 | 1 << 63;
+        words[4] = 1 << 2;
+        let pairs = Pairs::Bits { lists: 3, words };
+        let found: Vec<Vec<u32>> = (0..3).map(|list| pairs.queries(list)).collect();
+        assert_eq!(found, [vec![], vec![0, 63, 66], vec![]]);
+        assert_eq!((0..3).map(|list| pairs.has(list)).collect::<Vec<_>>(), [false, true, false]);
+    }
+}

@@ -1,0 +1,68 @@
+//! Approximate search: each query visits the lists whose centroids are nearest.
+
+use std::sync::Arc;
+
+use super::pairs::Pairs;
+use super::ranking::Ranking;
+use super::{Cut, ListRoute, Lists};
+use crate::block::RowBlock;
+use crate::metric::Metric;
+use crate::route::{Known, Landmarks, Route, Router};
+use crate::units::K;
+
+/// The lists nearest each query.
+#[derive(Clone, Debug)]
+pub struct Probing {
+    lists: Arc<Lists>,
+    nprobe: usize,
+    cut: Cut,
+    /// Where no engine finds the nearest lists.
+    ranking: Option<Ranking>,
+}
+
+impl Probing {
+    /// Visits the `nprobe` lists nearest each query, all of them where there are fewer.
+    #[must_use]
+    pub fn new(metric: Metric, lists: Arc<Lists>, nprobe: usize, cut: Cut) -> Self {
+        let nprobe = nprobe.min(lists.len());
+        let ranking =
+            (nearest_by_engine(metric, &lists, nprobe).is_none()).then(|| Ranking::new(metric, &lists.centroids));
+        Self { lists, nprobe, cut, ranking }
+    }
+}
+
+impl Router for Probing {
+    fn landmarks(&self) -> Option<Landmarks<'_>> {
+        let nearest = u32::try_from(self.nprobe).ok().and_then(|n| K::new(n).ok());
+        nearest.filter(|_| self.ranking.is_none()).map(|nearest| Landmarks { rows: &self.lists.centroids, nearest })
+    }
+
+    fn route<'r>(&'r self, _round: u32, known: &Known<'_>) -> Box<dyn Route + 'r> {
+        let ranked = self.ranking.as_ref().map(|ranking| ranking.nearest(known.queries, self.nprobe));
+        let near = ranked.as_deref().unwrap_or(known.near);
+        // The nearest list sets a bound that most rows of the others are beyond.
+        let ranks = [0..self.nprobe.min(1), self.nprobe.min(1)..self.nprobe];
+        let pairs = ranks.map(|ranks| Pairs::sorted(self.lists.len(), near, self.nprobe, &ranks));
+        Box::new(ListRoute::new(pairs.into(), &self.lists, &self.cut, known.seen_to))
+    }
+}
+
+/// How many lists an engine is asked for where it can be: it finds up to [`K::MAX`] rows, and none that are constant under
+/// correlation, which a centroid may be.
+#[must_use]
+pub fn nearest_by_engine(metric: Metric, lists: &Lists, nearest: usize) -> Option<K> {
+    let constant = |list: usize| {
+        let row = lists.centroids.row(list);
+        row.iter().all(|x| *x == row[0])
+    };
+    if metric == Metric::Correlation && (0..lists.len()).any(constant) {
+        return None;
+    }
+    u32::try_from(nearest).ok().and_then(|n| K::new(n).ok())
+}
+
+/// The numbers of the `n` lists nearest each query, `rows × n`, nearest first, as [`Probing`] visits them.
+#[must_use]
+pub fn nearest_lists(metric: Metric, lists: &Lists, queries: &RowBlock, n: usize) -> Vec<u32> {
+    Ranking::new(metric, &lists.centroids).nearest(queries, n)
+}
