@@ -129,6 +129,8 @@ fn bad_values_say_what_is_wanted() {
         ("search q r -o out --metric euclid", "euclidean"),
         ("search q r -o out --host-memory lots", "8GiB"),
         ("search q r -o out --threads 0", "1 to 1024"),
+        ("index r -o i --lists 0", "whole number"),
+        ("index r -o i --encoding f8", "sq8"),
         ("search q r -o out --nprobe 0", "--nprobe"),
         ("search q r -o out --nprobe 4 --recall 0.9", "--recall"),
         ("search q r -o out --nprobe 4 --strict", "--strict"),

@@ -122,11 +122,16 @@ pub fn training_pairs(sample_rows: u64, lists: u64) -> u64 {
 pub fn plan(input: &IndexInput) -> Result<IndexPlan, PlanError> {
     let fits =
         |plan: &IndexPlan| plan.memory().total() <= input.budget.0 && plan.device.as_ref().is_none_or(DevicePlan::fits);
-    let plans = BLOCKS.iter().map(|&rows| with_block(input, rows));
+    let mut sorted = SORTED_BYTES;
+    let plans = BLOCKS.iter().map(|&rows| {
+        let plan = with_block(input, rows, sorted);
+        sorted = (sorted / 2).max(SORTED_BYTES_MIN);
+        plan
+    });
     if let Some(plan) = plans.into_iter().find(fits) {
         return Ok(plan);
     }
-    let least = with_block(input, BLOCKS[BLOCKS.len() - 1]);
+    let least = with_block(input, BLOCKS[BLOCKS.len() - 1], SORTED_BYTES_MIN);
     if let Some(device) = least.device.clone() {
         device.within()?;
     }
@@ -135,14 +140,13 @@ pub fn plan(input: &IndexInput) -> Result<IndexPlan, PlanError> {
     Ok(least)
 }
 
-fn with_block(input: &IndexInput, block_rows: u64) -> IndexPlan {
+fn with_block(input: &IndexInput, block_rows: u64, sorted_bytes: u64) -> IndexPlan {
     let IndexInput { rows, dim, lists, code_bytes, engine, .. } = input;
     let n = rows.rows;
     let block_rows = block_rows.min(n.max(1));
     let record_bytes = record_bytes(*dim);
     let buckets = n.saturating_mul(record_bytes).div_ceil(BUCKET_BYTES).clamp(1, BUCKETS_MAX).min(*lists);
     let bucket_rows = (n / buckets + 1) * BUCKET_SLACK;
-    let sorted_bytes = (input.budget.0 / 4).clamp(SORTED_BYTES_MIN, SORTED_BYTES);
     let sorted_rows = (sorted_bytes / record_bytes).max(1).min(bucket_rows).min(n.max(1));
     let device = engine.device.as_ref();
     let room = device.map_or(u64::MAX, |device| partition_rows_max(device, block_rows)).max(1);

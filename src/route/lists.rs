@@ -33,7 +33,9 @@ pub fn cut(counts: &[u64]) -> Vec<List> {
 /// Most rows that a list may have so that none has more than 4 times the mean of all, cut lists included.
 fn most(counts: &[u64]) -> u64 {
     let rows: u64 = counts.iter().sum();
-    let with = |most: u64| counts.iter().map(|count| count.div_ceil(most)).sum::<u64>().max(1);
+    // Centroids without rows count as lists here, or where all rows are equal one list would have all of them.
+    let lists = counts.len().max(1) as u64;
+    let with = |most: u64| counts.iter().map(|count| count.div_ceil(most)).sum::<u64>().max(lists);
     let allowed = |lists: u64| (rows.saturating_mul(LARGEST) / lists).max(1);
     // Fewer rows per list are more lists, so this goes down. It ends above 3n/L for n rows and L centroids: with at most c
     // rows each, there are at most n/c + L lists, and c · (n/c + L) ≤ 4n from c = 3n/L on.
@@ -130,7 +132,8 @@ mod tests {
     fn equal_rows_are_cut_into_equal_lists() {
         let lists = cut(&[1000, 1, 1, 1, 1, 1, 1, 1, 1, 1]);
         assert_eq!(lists.iter().map(|list| list.rows).collect::<Vec<_>>(), [334, 333, 333, 1, 1, 1, 1, 1, 1, 1, 1, 1]);
-        // One list is as large as the mean.
+        let lists = cut(&[1000, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(lists.iter().map(|list| list.rows).collect::<Vec<_>>(), [334, 333, 333]);
         assert_eq!(cut(&[1000, 0, 0]), [List { centroid: 0, rows: 1000 }]);
         assert_eq!(rounded_up(0.0, ListSpace::Rows), 0.0);
         assert_eq!(rounded_up(f64::INFINITY, ListSpace::Rows), f32::INFINITY);

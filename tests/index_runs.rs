@@ -1,0 +1,158 @@
+//! Runs of `index` that end early, indexes that are damaged or of somebody else, and what cannot be indexed.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+#[path = "support/indexes.rs"]
+mod indexes;
+#[path = "support/outputs.rs"]
+mod outputs;
+
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use atlasknn::job::request::{IndexRequest, RunOptions, Within};
+use atlasknn::metric::Metric;
+use atlasknn::schedule::progress::{Observer, Silent, Stage, Step, Stop};
+use atlasknn::store::IoCounters;
+use atlasknn::store::index::{Encoding, Index};
+use atlasknn::units::ByteCount;
+use indexes::{build, index_request};
+use outputs::{noise, search, search_request, write_npy};
+
+/// Asks to stop after so many steps of the work.
+struct StopAfter<'a> {
+    left: AtomicU64,
+    stop: &'a Stop,
+}
+
+impl Observer for StopAfter<'_> {
+    fn advance(&self, _: Stage, _: Step) {
+        if self.left.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.stop.ask();
+        }
+    }
+}
+
+#[test]
+fn a_build_stopped_anywhere_goes_on_to_the_same_bytes() {
+    let dir = tempfile::tempdir().unwrap();
+    let reference = dir.path().join("r.npy");
+    write_npy(&reference, 180_000, 50, |row, column| noise(1, row, column) + noise(2, row % 97, column));
+    // So little that blocks are small, and two shards.
+    let within = Within { host_memory: Some(ByteCount::mib(170)), threads: Some(2) };
+    for encoding in [Encoding::F32, Encoding::Sq8] {
+        let request = |out: &str, resume: bool| IndexRequest {
+            lists: Some(64),
+            encoding,
+            within,
+            run: RunOptions { resume, checkpoint_seconds: 0, ..RunOptions::default() },
+            ..index_request(&reference, &dir.path().join(format!("{}-{out}", encoding.name())))
+        };
+        let whole = request("whole", false);
+        build(&whole).unwrap();
+        let expected = indexes::bytes(&whole.out);
+        let mut stopped = 0;
+        for steps in [1, 6, 9, 10, 11, 12, 13] {
+            let name = format!("after-{steps}");
+            let (stop, first) = (Stop::new(), request(&name, false));
+            let observer = StopAfter { left: AtomicU64::new(steps), stop: &stop };
+            match atlasknn::job::index(&first, &observer, &stop) {
+                Err(error) => assert!(error.to_string().contains("interrupted"), "{steps}: {error}"),
+                Ok(_) => continue,
+            }
+            stopped += 1;
+            assert!(Index::open(&first.out, &IoCounters::new()).is_err(), "{steps}: an unfinished index was opened");
+            build(&request(&name, true)).unwrap_or_else(|error| panic!("after {steps}: {error}"));
+            assert_eq!(indexes::bytes(&first.out), expected, "after {steps}");
+        }
+        assert!(stopped >= 4, "only {stopped} runs were stopped before their end");
+    }
+}
+
+#[test]
+fn every_damaged_file_is_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let (reference, out) = (dir.path().join("r.npy"), dir.path().join("i"));
+    write_npy(&reference, 3_000, 4, |row, column| noise(1, row, column));
+    build(&IndexRequest { lists: Some(30), ..index_request(&reference, &out) }).unwrap();
+    let files: Vec<String> = indexes::bytes(&out).into_keys().filter(|path| !path.starts_with(".atlasknn")).collect();
+    for path in &files {
+        let good = fs::read(out.join(path)).unwrap();
+        let mut bad = good.clone();
+        let middle = bad.len() / 2;
+        bad[middle] ^= 1;
+        fs::write(out.join(path), bad).unwrap();
+        let report = atlasknn::job::verify(&out, &Silent).unwrap();
+        assert!(report.problems.iter().any(|problem| problem.contains(path)), "{path}: {report:?}");
+        fs::remove_file(out.join(path)).unwrap();
+        let report = atlasknn::job::verify(&out, &Silent).unwrap();
+        assert!(report.problems.iter().any(|problem| problem.contains("missing")), "{path}: {report:?}");
+        fs::write(out.join(path), good).unwrap();
+    }
+    assert!(atlasknn::job::verify(&out, &Silent).unwrap().problems.is_empty());
+}
+
+#[test]
+fn what_is_no_index_of_this_version_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let (reference, out, found) = (dir.path().join("r.npy"), dir.path().join("i"), dir.path().join("found"));
+    write_npy(&reference, 300, 4, |row, column| noise(1, row, column));
+    build(&IndexRequest { lists: Some(5), ..index_request(&reference, &out) }).unwrap();
+    search(&search_request(&reference, None, &found, 3)).unwrap();
+    let refused = |path: &Path| Index::open(path, &IoCounters::new()).unwrap_err().to_string();
+    assert!(refused(&found).contains("anndata, not an index"), "{}", refused(&found));
+    assert!(refused(&dir.path().join("nothing")).contains("does not exist"));
+    let root = out.join("zarr.json");
+    let text = fs::read_to_string(&root).unwrap();
+    for (from, to, says) in [
+        ("\"encoding-version\": \"0.1.0\"", "\"encoding-version\": \"9.0.0\"", "version 9.0.0"),
+        ("\"metric\": \"euclidean\"", "\"metric\": \"taxicab\"", "metric is unknown"),
+        ("\"encoding\": \"f32\"", "\"encoding\": \"f8\"", "an encoding `f8`"),
+        ("\"manifest\"", "\"manifesto\"", "no manifest"),
+    ] {
+        assert!(text.contains(from), "{text}");
+        fs::write(&root, text.replace(from, to)).unwrap();
+        assert!(refused(&out).contains(says), "{}", refused(&out));
+    }
+}
+
+#[test]
+fn what_cannot_be_indexed_is_refused_with_the_reason() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    write_npy(&path("none.npy"), 0, 4, |_, _| 0.0);
+    write_npy(&path("large.npy"), 200, 4, |row, _| if row == 77 { 1e5 } else { 1.0 });
+    write_npy(&path("nan.npy"), 200, 4, |row, column| if row == 150 { f32::NAN } else { noise(1, row, column) });
+    write_npy(&path("flat.npy"), 200, 4, |row, column| if row == 33 { 2.0 } else { noise(1, row, column) });
+    let request = |name: &str| IndexRequest { lists: Some(4), ..index_request(&path(name), &path("out")) };
+    for (request, says) in [
+        (request("none.npy"), "no rows"),
+        (IndexRequest { encoding: Encoding::F16, ..request("large.npy") }, "row 77 holds 100000"),
+        (request("nan.npy"), "row 150"),
+        (IndexRequest { metric: Metric::Correlation, ..request("flat.npy") }, "row 33 is constant"),
+    ] {
+        let run = RunOptions { overwrite: true, ..RunOptions::default() };
+        let error = build(&IndexRequest { run, ..request }).unwrap_err().to_string();
+        assert!(error.contains(says), "{error}");
+    }
+}
+
+#[test]
+fn another_job_is_not_gone_on_with_and_a_finished_one_is_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let (reference, out) = (dir.path().join("r.npy"), dir.path().join("i"));
+    write_npy(&reference, 900, 4, |row, column| noise(1, row, column));
+    let request = IndexRequest { lists: Some(9), ..index_request(&reference, &out) };
+    build(&request).unwrap();
+    let before = indexes::bytes(&out);
+    assert!(build(&request).unwrap_err().to_string().contains("--overwrite"));
+    let resume = RunOptions { resume: true, ..RunOptions::default() };
+    let other = IndexRequest { lists: Some(10), run: resume, ..request.clone() };
+    assert!(build(&other).unwrap_err().to_string().contains("parameters.lists was 9 and is now 10"));
+    build(&IndexRequest { run: resume, ..request.clone() }).unwrap();
+    assert_eq!(indexes::bytes(&out), before);
+    // What was lost is made again.
+    fs::remove_file(out.join("ids/c/0")).unwrap();
+    build(&IndexRequest { run: resume, ..request }).unwrap();
+    assert_eq!(indexes::bytes(&out), before);
+}
