@@ -28,7 +28,7 @@ mod space;
 mod steps;
 mod templates;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod together;
 pub mod trial;
 mod variant;
