@@ -80,7 +80,9 @@ fn build(planned: &mut Planned<'_>, output: &mut Output, run: &Run<'_>) -> Resul
     loop {
         match attempt(planned, output, run) {
             Err(Error::Engine(error @ EngineError::DeviceLost { .. })) if planned.opened.reopen.is_some() => {
-                [Stage::Train, Stage::Assign].into_iter().for_each(|stage| run.observer.end(stage));
+                for stage in [Stage::Train, Stage::Assign] {
+                    run.observer.end(stage);
+                }
                 planned.fall_back(&error, run)?;
             }
             done => break done?,
