@@ -148,6 +148,38 @@ mod cut_small {
             assert_eq!(found.row(query).0, (3970..4000).rev().collect::<Vec<u64>>());
         }
     }
+
+    #[test]
+    fn a_query_that_overflows_in_several_visits_of_a_call_is_searched_again_once() {
+        if adapter().is_none() {
+            return;
+        }
+        let mut engine = engine(Metric::Euclidean);
+        engine.tuning = Tuning { chunk: 128, room: 40, seed_rows: 1, pairs_max: 1 << 17, slots: 256 };
+        // All equal, so nothing can be dropped; each visit has a query that has seen nothing, for which all of its
+        // queries get seeds.
+        let (queries, references) = (block(0, 4, vec![1.0; 24 * 4]), block(0, 4, vec![1.0; 2500 * 4]));
+        let part = &cut(&references, 2500)[0];
+        let visits: Vec<Visit> = (0..5)
+            .map(|i| Visit {
+                rows: i * 500..(i + 1) * 500,
+                queries: VisitQueries::List((0..20).filter(|q| *q != 19 - i).chain([20 + i.min(3)]).collect()),
+            })
+            .collect();
+        engine.begin(&queries, k(3), &Exclude::Nothing).expect("begin");
+        engine.visit(part, &visits).expect("visit");
+        let found = engine.finish().expect("finish");
+        assert!((1..=24).contains(&engine.overflows()), "{} of 24 queries overflowed", engine.overflows());
+        for query in 0..24 {
+            let first = visits.iter().find_map(|visit| match &visit.queries {
+                VisitQueries::List(list) if list.contains(&query) => Some(u64::from(visit.rows.start)),
+                _ => None,
+            });
+            let first = first.expect("a visit of every query");
+            let row = found.row(usize::try_from(query).expect("few"));
+            assert_eq!(row.0, (first..first + 3).collect::<Vec<u64>>(), "query {query}");
+        }
+    }
 }
 
 /// Every shader of every variant, metric and kind of dimension, expanded.
