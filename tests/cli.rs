@@ -7,12 +7,12 @@ mod outputs;
 
 use std::process::Output;
 
-use assert_cmd::cargo::cargo_bin_cmd;
+use outputs::program;
 
 const COMMANDS: [&str; 9] = ["demo", "map", "search", "transfer", "index", "evaluate", "info", "devices", "verify"];
 
 fn atlasknn(words: &[&str]) -> Output {
-    cargo_bin_cmd!("atlasknn").args(words).output().expect("the command starts")
+    program().args(words).output().expect("the command starts")
 }
 
 fn typed(line: &str) -> Output {
@@ -174,7 +174,7 @@ fn devices_says_what_there_is_in_both_forms() {
 fn the_demo_leaves_a_folder_of_somebody_else_alone() {
     let dir = tempfile::tempdir().expect("a folder");
     std::fs::write(dir.path().join("thesis.txt"), "x").expect("a file");
-    let output = cargo_bin_cmd!("atlasknn").arg("demo").arg("-o").arg(dir.path()).output().expect("the command starts");
+    let output = program().arg("demo").arg("-o").arg(dir.path()).output().expect("the command starts");
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("was not made by the demo"), "{}", text(&output.stderr));
     assert_eq!(std::fs::read_dir(dir.path()).expect("a folder").count(), 1);
@@ -187,7 +187,7 @@ fn a_reader_that_goes_away_is_no_error() {
     let (reader, writer) = std::io::pipe().expect("a pipe");
     drop(reader);
     for words in [vec!["devices"], vec!["map", "--help"], vec![]] {
-        let mut command = std::process::Command::new(assert_cmd::cargo::cargo_bin!("atlasknn"));
+        let mut command = program();
         let stdout = Stdio::from(writer.try_clone().expect("a pipe"));
         // Without a session, a layer of Mesa tells that there is none when adapters are listed.
         command.env("XDG_RUNTIME_DIR", std::env::temp_dir());
@@ -203,7 +203,7 @@ fn the_environment_forces_the_instruction_set_and_the_manifest_says_which() {
     outputs::write_npy(&rows, 300, 5, |row, column| outputs::noise(1, row, column));
     let search = |name: &str| {
         let out = dir.path().join(name);
-        let mut command = cargo_bin_cmd!("atlasknn");
+        let mut command = program();
         command.args(["search", "--json", "-q", "-k", "7"]).arg(&rows).arg("-o").arg(&out).env("ATLASKNN_SIMD", name);
         (command.output().expect("the command starts"), out)
     };

@@ -347,4 +347,4 @@ pub fn side(source: &dyn Source) -> Side {
 
 #[cfg(test)]
 #[path = "search_tests.rs"]
-mod tests;
+pub(super) mod tests;
