@@ -48,11 +48,12 @@ pub struct What {
 #[command(next_help_heading = "How to search")]
 pub struct How {
     /// Find the true neighbours (exact), or nearly all of them in far less time by comparing each cell only with those of
-    /// the nearest lists of an index (ivf; needs --index); auto is exact while that is quick (hnsw: not built yet)
+    /// the nearest lists of an index (ivf); auto is exact while that is quick, else what is quicker (hnsw: not built yet)
     #[arg(long, value_enum, default_value = "auto", hide_possible_values = true)]
     pub method: Method,
     /// Search through this index of the reference, made by atlasknn index. With --method exact, what it shows to be too
-    /// far is left out, and the result is the same
+    /// far is left out, and the result is the same [default: where ivf needs one, it is built first and kept beside OUT,
+    /// in atlasknn-cache]
     #[arg(long, value_name = "INDEX")]
     pub index: Option<std::path::PathBuf>,
     /// Look into so many lists of the index; makes auto ivf

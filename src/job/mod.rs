@@ -5,6 +5,7 @@
 
 mod approach;
 mod audit;
+mod cache;
 mod calibrate;
 mod checkpoint;
 mod columns;
@@ -151,12 +152,13 @@ fn job(
     stop: &Stop,
 ) -> Result<Outcome, Error> {
     let run = Run::begin(&request.within, observer, stop)?;
-    let mut planned = Planned::new(request, &run)?;
+    let planned = Planned::new(request, &run)?;
     let mapping_plan = plan_mapping(&planned, mapping, &run)?;
     let inputs = [Some(&request.query), request.reference.as_ref()];
     check_place(&request.out, inputs.into_iter().flatten().map(std::path::PathBuf::as_path))?;
     let earlier = output::earlier(&request.out, &request.run, &run.io)?;
     warnings::tell(&planned, mapping, &run)?;
+    let (mut planned, own_index) = planned.build_index(&run)?;
     planned.settle(earlier.as_ref(), &run)?;
     let manifest = manifest(&planned, mapping)?;
     let writes = planned.plan.bytes_written + mapping_plan.as_ref().map_or(0, |(_, plan)| plan.bytes_written);
@@ -185,6 +187,7 @@ fn job(
     let mut axes = Axes::default();
     let mut uns = planned.kth_distances(&output)?;
     let asked = request.how.probes.recall();
+    uns.extend(own_index.map(|told| ("own_index".to_owned(), told)));
     uns.extend(recall.map(|recall| ("audit".to_owned(), recall.to_json(asked))));
     uns.extend(planned.lost.as_ref().map(|lost| ("device_lost".to_owned(), json!(lost))));
     tell_rounding(planned.inputs.rounding, uns["mean_kth_distance"].as_f64(), &run);

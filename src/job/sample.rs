@@ -78,7 +78,7 @@ impl Sample {
 /// # Errors
 /// A budget that is too small.
 pub fn plan_sample(planned: &Planned<'_>) -> Result<SearchPlan, Error> {
-    let held = planned.through.as_ref().map_or(0, super::approach::Through::bytes);
+    let held = planned.lists_bytes();
     let queries = planned.inputs.queries.source.rows().min(SAMPLE_ROWS);
     let input = SearchInput {
         queries: Side { rows: queries, stored_bytes: 0, chunk_rows: 1, ..planned.input.queries },
