@@ -57,13 +57,25 @@ pub enum Approach {
     },
     /// Every list that may hold a neighbour.
     Within,
+    /// What a graph of the reference leads to.
+    Graph,
 }
 
 impl Approach {
     /// What an output says it was found by.
     #[must_use]
     pub fn method(self) -> &'static str {
-        if matches!(self, Self::Near { .. }) { "ivf" } else { "exact" }
+        match self {
+            Self::All | Self::Within => "exact",
+            Self::Near { .. } => "ivf",
+            Self::Graph => "hnsw",
+        }
+    }
+
+    /// Whether all true neighbours are found.
+    #[must_use]
+    pub fn is_exact(self) -> bool {
+        matches!(self, Self::All | Self::Within)
     }
 
     /// The approaches that a request without an index leaves open, the first choice first: one that needs an index builds
@@ -83,6 +95,10 @@ impl Approach {
             Method::Exact if asked_for_lists => refuse(PROBES_OF_EXACT),
             Method::Exact => Ok(vec![Self::All]),
             Method::Ivf => Ok(vec![near]),
+            Method::Hnsw if matches!(how.probes, Probes::Lists(_)) => {
+                refuse("--nprobe is about the lists of --method ivf; a graph has --hnsw-ef")
+            }
+            Method::Hnsw => Ok(vec![Self::Graph]),
             Method::Auto if asked_for_lists => Ok(vec![near]),
             Method::Auto => Ok(vec![Self::All, near]),
         }
@@ -110,6 +126,9 @@ impl Approach {
                 )),
             },
             Method::Ivf => Ok(vec![near]),
+            Method::Hnsw => refuse(
+                "--method hnsw makes a graph of its own and uses no index; leave out --index, or use --method ivf",
+            ),
             Method::Auto if asked_for_lists => Ok(vec![near]),
             Method::Auto => Ok(vec![Self::All, near]),
         }
@@ -202,7 +221,7 @@ impl Through {
         engine: &dyn Engine,
     ) -> Option<ListsInput> {
         let (nearest, bounded) = match approach {
-            Approach::All => return None,
+            Approach::All | Approach::Graph => return None,
             Approach::Near { nprobe, .. } => (nprobe, false),
             Approach::Within => (SEEDS.min(self.lists.len()), true),
         };

@@ -42,6 +42,7 @@ impl Explained {
         match (&planned.through, &planned.own_index) {
             (Some(through), own) => explained.through(planned, through, own.is_some())?,
             (None, Some(own)) => explained.built_first(planned, own)?,
+            (None, None) if planned.graph.is_some() => explained.graph(planned)?,
             (None, None) => {}
         }
         Ok(explained)
@@ -118,6 +119,30 @@ impl Explained {
         Ok(())
     }
 
+    /// Of a search through a graph.
+    fn graph(&mut self, planned: &Planned<'_>) -> Result<(), Error> {
+        let parameters = planned.graph_parameters();
+        let rows = planned.inputs.references.source.rows();
+        let number = |key: &str| grouped(parameters[key].as_u64().unwrap_or(0));
+        let graphs =
+            if number("graphs") == "1" { "one graph".to_owned() } else { format!("{} graphs", number("graphs")) };
+        self.add(
+            "graph",
+            format!(
+                "{graphs} of all {} references, built in memory first: M {}, ef_construction {}, ef {}; {}",
+                grouped(rows),
+                number("m"),
+                number("ef_construction"),
+                number("ef"),
+                duration(planned.building_seconds())
+            ),
+        );
+        self.audited(planned, false)?;
+        let seconds = self.sample.as_ref().map(|sample| sample.seconds);
+        self.json = json!({ "hnsw": parameters, "samples_seconds": seconds });
+        Ok(())
+    }
+
     /// How many lists are visited, and how that is found out and checked.
     fn near(&mut self, planned: &Planned<'_>, lists: usize) -> Result<(), Error> {
         let Approach::Near { nprobe, guess } = planned.approach else { return Ok(()) };
@@ -133,6 +158,11 @@ impl Explained {
                 None => format!("the nearest {nprobe} of {lists}"),
             },
         );
+        self.audited(planned, guess)
+    }
+
+    /// The sample, or the two, that are searched exactly.
+    fn audited(&mut self, planned: &Planned<'_>, guess: bool) -> Result<(), Error> {
         let sample = plan_sample(planned)?;
         let found = format!(
             "{} cells of the query searched exactly: {} pairs, {}",

@@ -1,6 +1,7 @@
 //! A search that is checked, planned, and bound to what searches.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use serde_json::{Value, json};
@@ -9,6 +10,7 @@ use super::approach::{Approach, Through};
 use super::cache::{Foreseen, OwnIndex};
 use super::columns::check_categories;
 use super::engine::{Opened, Subject};
+use super::graph::{Graph, graph_input};
 use super::groups::annotated;
 use super::inputs::Inputs;
 use super::report::duration;
@@ -41,6 +43,8 @@ pub struct Planned<'a> {
     pub plan: SearchPlan,
     /// Where the time goes.
     pub opened: Opened,
+    /// What its graph is made with and what it did, where there is one.
+    pub graph: Option<Graph>,
     /// What happened to the engine that began, where another one had to go on.
     pub lost: Option<String>,
     /// What the plan follows from.
@@ -57,8 +61,15 @@ struct Layout<'a> {
     run: &'a Run<'a>,
 }
 
-/// An engine and a plan of an approach, and the index that has to be built for it.
-type Laid = (Opened, SearchInput, SearchPlan, Option<OwnIndex>);
+/// What an approach takes.
+struct Laid {
+    opened: Opened,
+    input: SearchInput,
+    plan: SearchPlan,
+    /// The index that has to be built for it.
+    own_index: Option<OwnIndex>,
+    graph: Option<Graph>,
+}
 
 impl Layout<'_> {
     /// The first of two approaches where it is quick, or quicker than the other. Says why where there was a choice.
@@ -71,7 +82,7 @@ impl Layout<'_> {
             let because = "the memory is too small to compare every pair".to_owned();
             return Ok((*second, Some(because), self.lay(*second)?));
         };
-        let seconds = every_pair.2.seconds;
+        let seconds = every_pair.plan.seconds;
         let takes = format!("comparing every pair takes {}", duration(seconds));
         if seconds <= QUICK_SECONDS {
             return Ok((*first, Some(takes), every_pair));
@@ -85,20 +96,24 @@ impl Layout<'_> {
             Err(error) => return Err(error),
         };
         let sampling = 2.0 * SAMPLE_ROWS as f64 * self.inputs.references.source.rows() as f64;
-        let building = near.3.as_ref().map_or(0.0, |index| index.plan.seconds);
-        let near_seconds = building + near.2.seconds + sampling / near.1.engine.pairs_per_second;
-        let through = if near.3.is_some() { "building an index and searching through it" } else { "through the index" };
+        let building = near.own_index.as_ref().map_or(0.0, |index| index.plan.seconds);
+        let near_seconds = building + near.plan.seconds + sampling / near.input.engine.pairs_per_second;
+        let through =
+            if near.own_index.is_some() { "building an index and searching through it" } else { "through the index" };
         let because = Some(format!("{takes}, {through} {}", duration(near_seconds)));
         Ok(if seconds <= near_seconds { (*first, because, every_pair) } else { (*second, because, near) })
     }
 
     fn lay(&self, approach: Approach) -> Result<Laid, Error> {
+        if approach == Approach::Graph {
+            return self.lay_graph();
+        }
         let (request, run) = (self.request, self.run);
         let queries = &*self.inputs.queries.source;
         let pairs = queries.rows() as f64 * self.pairs_per_query(approach);
         let subject = Subject { metric: request.metric, dim: queries.dim(), k: request.k, pairs };
         let needs_index = self.through.is_none() && matches!(approach, Approach::Near { .. });
-        let own = needs_index.then(|| OwnIndex::plan(request, self.inputs, run)).transpose()?;
+        let own_index = needs_index.then(|| OwnIndex::plan(request, self.inputs, run)).transpose()?;
         let opened = Opened::new(&request.device, subject, run)?;
         let input = self.input(approach, &opened);
         match plan(&input) {
@@ -108,10 +123,19 @@ impl Layout<'_> {
                 let opened = Opened::cpu(request.metric, run)?;
                 let input = self.input(approach, &opened);
                 let plan = plan(&input)?;
-                Ok((opened, input, plan, own))
+                Ok(Laid { opened, input, plan, own_index, graph: None })
             }
-            planned => Ok((opened, input, planned?, own)),
+            planned => Ok(Laid { opened, input, plan: planned?, own_index, graph: None }),
         }
+    }
+
+    fn lay_graph(&self) -> Result<Laid, Error> {
+        let counts = Arc::default();
+        let opened = Opened::graph(self.request, &counts, self.run)?;
+        let exact = Opened::cpu(self.request.metric, self.run)?.engine;
+        let input = self.input(Approach::Graph, &opened);
+        let plan = plan(&input)?;
+        Ok(Laid { opened, input, plan, own_index: None, graph: Some(Graph { counts, exact }) })
     }
 
     fn pairs_per_query(&self, approach: Approach) -> f64 {
@@ -146,6 +170,7 @@ impl Layout<'_> {
             names: copies_names(self.request.run.names, queries.rows()),
             written: true,
             lists,
+            graph: (approach == Approach::Graph).then(|| graph_input(self.request)),
             engine: opened.engine.limits(dim, through.map_or(k, |through| through.candidates(self.request))),
             budget: self.run.budget,
         }
@@ -205,14 +230,15 @@ impl<'a> Planned<'a> {
             candidates.truncate(1);
         }
         let layout = Layout { request, inputs: &inputs, through: through.as_ref(), run };
-        let (approach, because, (opened, input, plan, own_index)) = layout.choose(&candidates)?;
-        if request.compat && matches!(approach, Approach::Near { .. }) {
+        let (approach, because, laid) = layout.choose(&candidates)?;
+        if request.compat && !approach.is_exact() {
             let message = "--compat cellmapper-0.2.5 repeats an exact search; leave it out, or use --method exact";
             return Err(JobError::Refused(message.to_owned()).into());
         }
         let through = through.filter(|_| approach != Approach::All);
         let (lost, pairs) = (None, AtomicU64::new(0));
-        Ok(Self { request, inputs, through, own_index, approach, because, plan, opened, lost, input, pairs })
+        let Laid { opened, input, plan, own_index, graph } = laid;
+        Ok(Self { request, inputs, through, own_index, approach, because, plan, opened, graph, lost, input, pairs })
     }
 
     /// Visits so many lists from now on, and plans again for it.
@@ -275,6 +301,9 @@ impl<'a> Planned<'a> {
                 parameters.insert("candidates".to_owned(), json!(self.candidates().get()));
                 parameters.insert("refined".to_owned(), json!(through.refines(request)));
             }
+        }
+        if let (Approach::Graph, Some(parameters)) = (self.approach, parameters.as_object_mut()) {
+            parameters.insert("hnsw".to_owned(), self.graph_parameters());
         }
         Ok(parameters)
     }

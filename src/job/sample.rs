@@ -86,7 +86,8 @@ pub fn plan_sample(planned: &Planned<'_>) -> Result<SearchPlan, Error> {
         names: false,
         written: false,
         lists: None,
-        engine: planned.opened.engine.limits(planned.inputs.queries.source.dim(), planned.request.k),
+        graph: None,
+        engine: planned.exact_engine().limits(planned.inputs.queries.source.dim(), planned.request.k),
         budget: ByteCount(planned.input.budget.0.saturating_sub(held)),
         ..planned.input.clone()
     };
