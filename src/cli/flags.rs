@@ -61,7 +61,7 @@ pub struct How {
     #[arg(long, value_name = "N", conflicts_with = "recall")]
     pub nprobe: Option<NonZeroU32>,
     /// Look into as many lists as find this share of the true neighbours, tried on a sample of the query first; makes auto
-    /// ivf [default: 0.99]
+    /// ivf [default: 0.99]. With hnsw, warn where a sample shows that fewer were found
     #[arg(long, value_name = "SHARE", value_parser = values::recall)]
     pub recall: Option<f64>,
     /// Fail where the recall, measured at the end on another sample, is below --recall; otherwise that is a warning

@@ -84,6 +84,9 @@ Examples:
   The same through an index made by `atlasknn index`:
     atlasknn search query.zarr atlas.zarr -o neighbours.zarr --rep X_scvi \\
         --index atlas.index --recall 0.99
+  Through a graph in memory, with more candidates than usual:
+    atlasknn search query.zarr atlas.zarr -o neighbours.zarr --rep X_scvi \\
+        --method hnsw --hnsw-ef 300
   Plain arrays, within 4 GiB of memory:
     atlasknn search query.npy reference.npy -o neighbours.zarr --host-memory 4GiB";
 
