@@ -56,20 +56,37 @@ pub fn plan_index(request: &IndexRequest) -> Result<PlanReport, Error> {
 /// Any of the library's.
 pub fn index(request: &IndexRequest, observer: &dyn Observer, stop: &Stop) -> Result<IndexOutcome, Error> {
     let run = Run::begin(&request.within, observer, stop)?;
-    let mut planned = Planned::new(request, &run)?;
+    let made = make(request, &run)?;
+    made.planned.outcome(&made.output, made.pairs, &run)
+}
+
+/// An index that is there.
+pub struct Made<'a> {
+    planned: Planned<'a>,
+    output: Output,
+    /// Pairs that were compared for it.
+    pub pairs: u64,
+}
+
+/// Builds an index as a part of a run.
+///
+/// # Errors
+/// As [`index`].
+pub fn make<'a>(request: &'a IndexRequest, run: &Run<'_>) -> Result<Made<'a>, Error> {
+    let mut planned = Planned::new(request, run)?;
     super::check_place(&request.out, std::iter::once(request.reference.as_path()))?;
-    warnings::warn_of(planned.indexed.source.absent()?, observer);
-    planned.tell(&run);
+    warnings::warn_of(planned.indexed.source.absent()?, run.observer);
+    planned.tell(run);
     let writes = planned.plan.bytes_written.0 + planned.plan.bytes_written.1;
-    let mut output = super::begin(&request.out, planned.manifest(), &request.run, writes, &run)?;
+    let mut output = super::begin(&request.out, planned.manifest(), &request.run, writes, run)?;
     let pairs = if output.manifest.finished {
         run.observer.note("everything is done already");
         0
     } else {
-        build(&mut planned, &mut output, &run)?
+        build(&mut planned, &mut output, run)?
     };
     state::clean_up(&output)?;
-    planned.outcome(&output, pairs, &run)
+    Ok(Made { planned, output, pairs })
 }
 
 /// Builds what is not built yet, and goes on with the CPU where the device is lost again and again. Returns the pairs
