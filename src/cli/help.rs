@@ -79,9 +79,14 @@ Examples:
         --rep X_emb --reference-rep X_scvi
   Neighbours of every cell among the cells of the other batches:
     atlasknn search cells.zarr -o neighbours.zarr --exclude-group batch
-  Nearly all true neighbours in far less time, through an index made by `atlasknn index`:
+  Nearly all true neighbours in far less time, through an index that is built first:
+    atlasknn search query.zarr atlas.zarr -o neighbours.zarr --rep X_scvi --method ivf
+  The same through an index made by `atlasknn index`:
     atlasknn search query.zarr atlas.zarr -o neighbours.zarr --rep X_scvi \\
         --index atlas.index --recall 0.99
+  Through a graph in memory, with more candidates than usual:
+    atlasknn search query.zarr atlas.zarr -o neighbours.zarr --rep X_scvi \\
+        --method hnsw --hnsw-ef 300
   Plain arrays, within 4 GiB of memory:
     atlasknn search query.npy reference.npy -o neighbours.zarr --host-memory 4GiB";
 

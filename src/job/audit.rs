@@ -2,8 +2,10 @@
 
 use serde_json::{Value, json};
 
+use super::approach::Approach;
 use super::output::Output;
 use super::planned::Planned;
+use super::request::Probes;
 use super::run::Run;
 use super::sample::{Sample, written};
 use crate::error::{Error, JobError};
@@ -82,6 +84,7 @@ pub fn recalls(found: &TopK, truth: &TopK, band: Option<TieBand>) -> Vec<f64> {
 /// The first error of reading or searching; [`JobError::Unfit`] for a recall below the one asked for, with --strict.
 pub fn audit(planned: &mut Planned<'_>, output: &Output, run: &Run<'_>) -> Result<Recall, Error> {
     let seed = planned.request.run.seed ^ SEED;
+    planned.drop_graph();
     let sample = Sample::search(planned, seed, Stage::Audit, run)?;
     let neighbours = Neighbours::open(&output.folder)?;
     let found = written(&sample.rows, neighbours.k(), |rows| neighbours.read(rows))?;
@@ -93,17 +96,29 @@ pub fn audit(planned: &mut Planned<'_>, output: &Output, run: &Run<'_>) -> Resul
     Ok(recall)
 }
 
+/// The recall that was asked for. A graph is not set up for one, so it has to be asked for by name.
+#[must_use]
+pub fn asked(planned: &Planned<'_>) -> Option<f64> {
+    match (planned.approach, planned.request.how.probes) {
+        (Approach::Graph, Probes::Auto) if !planned.request.how.strict => None,
+        (_, probes) => probes.recall(),
+    }
+}
+
 fn tell(recall: Recall, planned: &Planned<'_>, run: &Run<'_>) -> Result<(), Error> {
     let Recall { mean, interval: (low, high), queries } = recall;
     let measured = format!(
         "audited recall at k = {}: {mean:.4} (95 % interval {low:.4} to {high:.4}, bootstrap over {queries} queries)",
         planned.request.k
     );
-    let asked = planned.request.how.probes.recall();
+    let asked = asked(planned);
     match asked.filter(|asked| mean < *asked) {
         None => run.observer.note(&measured),
         Some(asked) => {
-            let advice = "ask for more with --recall or --nprobe";
+            let advice = match planned.approach {
+                Approach::Graph => "raise --hnsw-ef, --hnsw-m or --hnsw-ef-construction, or use --method ivf",
+                _ => "ask for more with --recall or --nprobe",
+            };
             let message = format!("{measured} is below the {asked} that was asked for; {advice}");
             if planned.request.how.strict {
                 return Err(JobError::Unfit(format!("{message} (--strict)")).into());

@@ -256,6 +256,17 @@ fn is_whole(folder: &Folder, manifest: &Manifest) -> Result<bool, Error> {
     Ok(read_files(folder).is_ok_and(|files| files.is_some_and(|files| there(&files))))
 }
 
+/// Whether a finished output is at this place, with all that it is made of.
+///
+/// # Errors
+/// Any I/O error.
+pub fn is_finished(path: &Path, io: &Arc<IoCounters>) -> Result<bool, Error> {
+    let folder = Folder::new(path, io);
+    // One that cannot be read is not finished.
+    let finished = read_manifest(&folder).ok().flatten().filter(|manifest| manifest.finished);
+    finished.map_or(Ok(false), |manifest| is_whole(&folder, &manifest))
+}
+
 /// The manifest of an output, or `None` when it has none.
 ///
 /// # Errors

@@ -78,7 +78,7 @@ impl Sample {
 /// # Errors
 /// A budget that is too small.
 pub fn plan_sample(planned: &Planned<'_>) -> Result<SearchPlan, Error> {
-    let held = planned.through.as_ref().map_or(0, super::approach::Through::bytes);
+    let held = planned.lists_bytes();
     let queries = planned.inputs.queries.source.rows().min(SAMPLE_ROWS);
     let input = SearchInput {
         queries: Side { rows: queries, stored_bytes: 0, chunk_rows: 1, ..planned.input.queries },
@@ -86,7 +86,8 @@ pub fn plan_sample(planned: &Planned<'_>) -> Result<SearchPlan, Error> {
         names: false,
         written: false,
         lists: None,
-        engine: planned.opened.engine.limits(planned.inputs.queries.source.dim(), planned.request.k),
+        graph: None,
+        engine: planned.exact_engine().limits(planned.inputs.queries.source.dim(), planned.request.k),
         budget: ByteCount(planned.input.budget.0.saturating_sub(held)),
         ..planned.input.clone()
     };

@@ -2,6 +2,7 @@
 //! read. Same input, same plan. What the output looks like follows from n and k alone, never from here.
 
 pub mod device;
+pub mod graph;
 pub mod index;
 pub mod lists;
 pub mod mapping;

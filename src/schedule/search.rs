@@ -308,7 +308,7 @@ impl Loop<'_, '_> {
         pager.each(route, pool, clock, |partition, part| {
             let mut pairs = 0;
             for visits in route.visits(partition) {
-                clock.time(Part::Search, || self.engines.engine.visit(part, &visits))?;
+                clock.time(Part::Search, || self.engines.engine.visit(part, &visits)).map_err(stopped)?;
                 pairs += visits.iter().map(|visit| pairs_of(visit, rows.end - rows.start)).sum::<u64>();
             }
             standing.done += 1;
@@ -349,6 +349,11 @@ impl Loop<'_, '_> {
         let top = complete.slice(0..length(&gathered));
         self.sink.save(&Checkpoint { complete_to: gathered.end, rows: gathered, round: 0, references_done: 0, top })
     }
+}
+
+/// An engine that was asked to stop did so for the user.
+fn stopped(error: EngineError) -> Error {
+    if matches!(error, EngineError::Stopped) { JobError::Interrupted.into() } else { error.into() }
 }
 
 /// Pairs that a visit compares, in a block of so many queries.

@@ -7,7 +7,7 @@ use super::nearest::Nearest;
 use super::state::{SPILL, State};
 use super::train::{Trained, place};
 use crate::block::RowBlock;
-use crate::error::{Error, JobError, StoreError};
+use crate::error::{EngineError, Error, JobError, StoreError};
 use crate::job::manifest::both;
 use crate::job::output::Output;
 use crate::job::run::Run;
@@ -25,7 +25,7 @@ use crate::store::spill::Spill;
 /// the last checkpoint is not saved: a run that ends early loses no more than the time between two.
 ///
 /// # Errors
-/// Any of reading, searching or writing; [`JobError::Interrupted`], with what is done saved.
+/// Any of reading, searching or writing; [`JobError::Interrupted`] and [`EngineError::DeviceLost`] with what is done saved.
 pub fn assign(
     planned: &mut Planned<'_>,
     trained: &Trained,
@@ -73,9 +73,9 @@ pub fn assign(
     });
     match done {
         Err(Error::Job(JobError::Interrupted)) if aside.state.rows_done == rows => {}
-        Err(Error::Job(JobError::Interrupted)) => {
+        Err(error @ (Error::Job(JobError::Interrupted) | Error::Engine(EngineError::DeviceLost { .. }))) => {
             aside.save()?;
-            return Err(JobError::Interrupted.into());
+            return Err(error);
         }
         done => done?,
     }
