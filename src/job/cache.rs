@@ -2,6 +2,7 @@
 //! same reference. The name says what it is of, so another reference gets another.
 
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use serde_json::{Value, json};
 
@@ -157,10 +158,10 @@ impl OwnIndex {
             "no index is given: one is built in {path} first; other searches of this reference beside this output use it \
              again, and it may be removed when none will"
         ));
-        let before = run.elapsed();
+        let began = Instant::now();
         // Its time and pairs are not those of the search.
         let pairs = index::make(&self.request, &run.with_own_clock())?.pairs;
-        let seconds = (run.elapsed() - before).as_secs_f64();
+        let seconds = began.elapsed().as_secs_f64();
         Ok(json!({ "path": path.to_string(), "built": true, "seconds": seconds, "pairs": pairs }))
     }
 }

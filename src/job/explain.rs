@@ -58,13 +58,11 @@ impl Explained {
             self.add("refined", format!("the exact distances of {candidates} candidates each, from the reference"));
         }
         let lists = through.lists.len();
-        match planned.approach {
-            Approach::Near { .. } => self.near(planned, lists)?,
-            _ => {
-                let lists = grouped(lists as u64);
-                self.add("lists", format!("of {lists}, all that may hold a neighbour; pairs are at most"));
-            }
+        if planned.approach == Approach::Within {
+            let lists = grouped(lists as u64);
+            self.add("lists", format!("of {lists}, all that may hold a neighbour; pairs are at most"));
         }
+        self.near(planned, lists)?;
         self.tell(
             planned,
             json!({

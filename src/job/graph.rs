@@ -23,10 +23,10 @@ pub struct Graph {
 
 /// What the plan must know of it.
 #[must_use]
-pub fn graph_input(request: &SearchRequest) -> GraphInput {
+pub fn graph_input(request: &SearchRequest, run: &Run<'_>) -> GraphInput {
     let GraphOptions { m, ef_construction, ef } = request.how.graph;
     let ef = u64::from(ef).max(request.k.get() as u64);
-    GraphInput { m: m.into(), ef_construction: ef_construction.into(), ef }
+    GraphInput { m: m.into(), ef_construction: ef_construction.into(), ef, threads: run.threads as u64 }
 }
 
 impl Planned<'_> {
@@ -66,8 +66,9 @@ impl Planned<'_> {
     /// How long building the graph is expected to take.
     #[must_use]
     pub fn building_seconds(&self) -> f64 {
-        let pairs = self.input.graph.map_or(0.0, |graph| graph.building(self.input.references.rows));
-        pairs / self.input.engine.pairs_per_second
+        let rows = self.input.references.rows;
+        let effort = self.input.graph.map_or(0.0, |graph| graph.building(rows) * graph.waiting(rows));
+        effort / self.input.engine.pairs_per_second
     }
 
     /// Says what is done before anything is found.

@@ -170,7 +170,7 @@ impl Layout<'_> {
             names: copies_names(self.request.run.names, queries.rows()),
             written: true,
             lists,
-            graph: (approach == Approach::Graph).then(|| graph_input(self.request)),
+            graph: (approach == Approach::Graph).then(|| graph_input(self.request, self.run)),
             engine: opened.engine.limits(dim, through.map_or(k, |through| through.candidates(self.request))),
             budget: self.run.budget,
         }

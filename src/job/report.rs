@@ -49,7 +49,9 @@ pub fn report(
         explained.lines.iter().for_each(|(what, value)| add(what, value.clone()));
     }
     add("engine", engine(subject, run));
-    search.iter().for_each(|plan| search_lines(plan, &mut add));
+    if let Some(plan) = search {
+        search_lines(plan, &mut add);
+    }
     let building = subject.and_then(|subject| subject.explained.building.as_ref());
     let written = search.map_or(0, |plan| plan.bytes_written)
         + mapping.map_or(0, |(_, plan)| plan.bytes_written)

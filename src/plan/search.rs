@@ -209,9 +209,9 @@ impl Layout<'_> {
             return (lists.effort(queries, references), lists.pairs(queries, references));
         }
         let all = queries as f64 * references as f64;
-        let pairs =
-            graph.map_or(all, |graph| graph.building(references) + queries as f64 * graph.per_query(references));
-        (pairs, pairs)
+        let Some(graph) = graph else { return (all, all) };
+        let (building, searching) = (graph.building(references), queries as f64 * graph.per_query(references));
+        (building * graph.waiting(references) + searching, building + searching)
     }
 
     /// Rows of about `target` bytes: whole chunks of the source where those are not far larger. Fewer where a device

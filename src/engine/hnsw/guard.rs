@@ -45,7 +45,7 @@ mod tests {
             let message = error.unwrap_err().to_string();
             assert!(message.contains("building a graph") && message.contains(&format!("no room for {number}")));
         }
-        assert!(guarded("building", || std::panic::panic_any(7)).map(|()| ()).unwrap_err().to_string().contains("why"));
+        assert!(guarded::<()>("building", || std::panic::panic_any(7)).unwrap_err().to_string().contains("why"));
         assert_eq!(guarded("building", || (is_guarded(), 5)).unwrap(), (true, 5));
         assert!(!is_guarded());
     }

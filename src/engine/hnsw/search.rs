@@ -25,10 +25,10 @@ use crate::units::K;
 const RAISES: u32 = 2;
 /// And with how many times as many.
 const RAISE: usize = 4;
-/// Distances between rows that a thread computes in a second, times dimensions and what each costs beside: rows of a graph
-/// are read from all over the memory.
-const RATE: f64 = 6e8;
-const COST_BESIDE: usize = 40;
+/// Distances between rows that a thread computes in a second, times dimensions and what each costs beside: rows are read
+/// from all over the memory, and most of the time goes into the crate's sets and heaps.
+const RATE: f64 = 1e9;
+const COST_BESIDE: usize = 150;
 /// What a thread holds for a candidate: in the crate's heaps, in its set of rows seen, and with its exact distance.
 const CANDIDATE_BYTES: u64 = 4_096;
 
