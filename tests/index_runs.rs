@@ -156,3 +156,70 @@ fn another_job_is_not_gone_on_with_and_a_finished_one_is_kept() {
     build(&IndexRequest { run: resume, ..request }).unwrap();
     assert_eq!(indexes::bytes(&out), before);
 }
+
+#[test]
+fn a_mended_index_is_of_one_pass_over_the_rows_and_nobody_opens_it_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let (reference, out) = (dir.path().join("r.npy"), dir.path().join("i"));
+    write_npy(&reference, 140_000, 64, |row, column| noise(1, row % 500, column) + noise(2, row, column));
+    let run = RunOptions { resume: true, checkpoint_seconds: 0, ..RunOptions::default() };
+    let request = IndexRequest { lists: Some(30), run, ..index_request(&reference, &out) };
+    build(&request).unwrap();
+    let before = indexes::bytes(&out);
+    // Shard 1 as another engine would have made it, which takes other centroids for the nearest here and there.
+    let shard = out.join("ids/c/1");
+    let mut ids = fs::read(&shard).unwrap();
+    let middle = ids.len() / 2;
+    ids[middle] ^= 1;
+    fs::write(&shard, ids).unwrap();
+    fs::remove_file(out.join("rows/c/0/0")).unwrap();
+    let stop = Stop::new();
+    let observer = StopAfter { left: AtomicU64::new(1), stop: &stop };
+    let error = atlasknn::job::index(&request, &observer, &stop).unwrap_err().to_string();
+    assert!(error.contains("interrupted"), "{error}");
+    let error = Index::open(&out, &IoCounters::new()).unwrap_err().to_string();
+    assert!(error.contains("not a store"), "{error}");
+    build(&request).unwrap();
+    assert_eq!(indexes::bytes(&out), before);
+}
+
+#[test]
+fn rows_put_aside_for_centroids_that_are_lost_are_not_used() {
+    let dir = tempfile::tempdir().unwrap();
+    let (reference, out) = (dir.path().join("r.npy"), dir.path().join("i"));
+    write_npy(&reference, 180_000, 50, |row, column| noise(1, row, column) + noise(2, row % 97, column));
+    let within = Within { host_memory: Some(ByteCount::mib(170)), threads: Some(2) };
+    let run = RunOptions { resume: true, checkpoint_seconds: 0, ..RunOptions::default() };
+    let request = IndexRequest { lists: Some(64), within, run, ..index_request(&reference, &out) };
+    build(&request).unwrap();
+    let before = indexes::bytes(&out);
+    fs::remove_file(out.join("rows/c/0/0")).unwrap();
+    let stop = Stop::new();
+    let observer = Assigned { rows: AtomicU64::new(0), stop: Some(&stop) };
+    atlasknn::job::index(&request, &observer, &stop).unwrap_err();
+    assert!(out.join(".atlasknn/checkpoint").exists());
+    // Centroids that are not those of the state, and cannot be read.
+    let trained = out.join(".atlasknn/trained");
+    let mut bytes = fs::read(&trained).unwrap();
+    bytes[9] ^= 1;
+    fs::write(&trained, bytes).unwrap();
+    let again = Assigned { rows: AtomicU64::new(0), stop: None };
+    atlasknn::job::index(&request, &again, &Stop::new()).unwrap();
+    assert_eq!(again.rows.into_inner(), 180_000, "every row was assigned again");
+    assert_eq!(indexes::bytes(&out), before);
+}
+
+/// Counts the rows that are put aside, and may ask to stop at the first.
+struct Assigned<'a> {
+    rows: AtomicU64,
+    stop: Option<&'a Stop>,
+}
+
+impl Observer for Assigned<'_> {
+    fn advance(&self, stage: Stage, step: Step) {
+        if stage == Stage::Assign {
+            self.rows.fetch_add(step.rows, Ordering::SeqCst);
+            self.stop.into_iter().for_each(Stop::ask);
+        }
+    }
+}

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::Planned;
+use super::arrange::STAGE;
 use super::nearest::Nearest;
 use super::state::{SPILL, State};
 use super::train::{Trained, place};
@@ -123,6 +124,9 @@ fn begin(planned: &Planned<'_>, trained: &Trained, output: &Output, run: &Run<'_
             return Ok((state, spill));
         }
     }
+    // Shards that are written follow from another pass over the rows, perhaps of another engine: a row that went to
+    // another list in that would be in both, or in none.
+    output.unmark(STAGE)?;
     let bounds = bounds(&trained.counts, planned.plan.buckets);
     let mut state = State::new(bounds, lists, planned.limits_needed());
     let begun = Spill::open(&folder, state.extents(), &run.io)?;

@@ -79,6 +79,8 @@ fn build(planned: &mut Planned<'_>, output: &mut Output, run: &Run<'_>) -> Resul
     let trained = if let Some(trained) = state::load_trained(output, known, dim, planned.pattern_values())? {
         trained
     } else {
+        // Rows that were put aside have the list numbers of centroids that are lost.
+        output.drop_checkpoint()?;
         let trained = train(planned, run)?;
         state::save_trained(output, &trained)?;
         pairs += training_pairs(planned.plan.sample_rows, lists);
