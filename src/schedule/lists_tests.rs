@@ -69,6 +69,12 @@ fn probing_finds_the_nearest_rows_of_the_nearest_lists() {
         (Lie::Uniform, Metric::InnerProduct, 12, 3),
         // More than an engine finds, and lists of one row.
         (Lie::Uniform, Metric::Euclidean, 500, 300),
+        (Lie::Uniform, Metric::Cosine, 500, 300),
+        (Lie::Uniform, Metric::Correlation, 500, 300),
+        (Lie::Uniform, Metric::Manhattan, 500, 300),
+        (Lie::Clustered, Metric::Chebyshev, 500, 300),
+        (Lie::Uniform, Metric::Manhattan, 40, 7),
+        (Lie::Uniform, Metric::Chebyshev, 40, 7),
         (Lie::Uniform, Metric::Euclidean, 500, 2),
     ] {
         let (queries, references) = (rows(lie, 150, 1), rows(lie, 500, 2));
