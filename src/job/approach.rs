@@ -172,6 +172,13 @@ impl Through {
         self.lists.len() as u64 * (self.index.dim() as u64 * 8 + 24)
     }
 
+    /// Host bytes of ranking its lists for some queries, on so many threads.
+    #[must_use]
+    pub fn measured_bytes(&self, threads: usize) -> u64 {
+        let (lists, dim) = (self.lists.len() as u64, self.index.dim() as u64);
+        8 * (lists * (dim + 1) + threads as u64 * (lists + dim))
+    }
+
     fn at_most(&self, nprobe: u32) -> usize {
         usize::try_from(nprobe).unwrap_or(usize::MAX).min(self.lists.len())
     }

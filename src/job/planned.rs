@@ -12,7 +12,7 @@ use super::inputs::Inputs;
 use super::report::duration;
 use super::request::{DeviceChoice, Method, SearchRequest};
 use super::run::Run;
-use super::sample::SAMPLE_ROWS;
+use super::sample::{SAMPLE_ROWS, plan_sample};
 use super::search::{copies_names, side};
 use crate::error::{Error, JobError, PlanError};
 use crate::plan::search::{SearchInput, SearchPlan, plan};
@@ -43,6 +43,8 @@ pub struct Planned<'a> {
     pub input: SearchInput,
     /// Pairs compared by this run.
     pub pairs: AtomicU64,
+    /// Threads of this run.
+    pub threads: usize,
 }
 
 /// What approaches are laid out for.
@@ -154,7 +156,10 @@ impl<'a> Planned<'a> {
         }
         let through = through.filter(|_| approach != Approach::All);
         let (lost, pairs) = (None, AtomicU64::new(0));
-        Ok(Self { request, inputs, through, approach, because, plan, opened, lost, input, pairs })
+        let threads = run.threads;
+        let planned = Self { request, inputs, through, approach, because, plan, opened, lost, input, pairs, threads };
+        planned.check_sample()?;
+        Ok(planned)
     }
 
     /// Visits so many lists from now on, and plans again for it.
@@ -174,6 +179,14 @@ impl<'a> Planned<'a> {
         let (request, inputs, through) = (self.request, &self.inputs, self.through.as_ref());
         self.input = Layout { request, inputs, through, run }.input(self.approach, &self.opened);
         self.plan = plan(&self.input)?;
+        self.check_sample()
+    }
+
+    /// Whether the sample can be searched that an approximate search is measured by: better known before than after.
+    fn check_sample(&self) -> Result<(), Error> {
+        if matches!(self.approach, Approach::Near { .. }) {
+            plan_sample(self)?;
+        }
         Ok(())
     }
 
