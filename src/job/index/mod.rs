@@ -31,7 +31,7 @@ use crate::units::K;
 use arrange::{Arranged, arrange};
 use assign::assign;
 use state::State;
-use train::{Trained, train};
+use train::{PATTERN_ROWS, Trained, train};
 
 pub use check::check;
 
@@ -138,6 +138,7 @@ impl<'a> Planned<'a> {
             lists,
             placed: space != ListSpace::Rows,
             code_bytes: Codec::row_bytes(request.encoding, dim as u64),
+            pattern_rows: if request.encoding == Encoding::Pq { PATTERN_ROWS } else { 0 },
             shard_rows: layout.shard_rows,
             engine: opened.engine.limits(dim, k),
             budget: run.budget,
