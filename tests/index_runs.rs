@@ -137,6 +137,54 @@ fn what_cannot_be_indexed_is_refused_with_the_reason() {
     }
 }
 
+/// Hears whether rows are sorted.
+#[derive(Default)]
+struct Sorts(AtomicU64);
+
+impl Observer for Sorts {
+    fn begin(&self, stage: Stage, _: Step, _: Step) {
+        self.0.fetch_add(u64::from(stage == Stage::Sort), Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn what_an_encoding_cannot_keep_is_refused_by_the_row() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    let fine = |row: usize, column: usize| 1_000.0 + 0.3 * noise(1, row, column);
+    write_npy(
+        &path("near.npy"),
+        300,
+        4,
+        |row, column| if row < 290 { 900.0 * noise(1, row, column) } else { fine(row, column) },
+    );
+    write_npy(&path("tiny.npy"), 300, 4, |row, column| if row == 7 { 1e-9 } else { noise(1, row, column) });
+    write_npy(&path("huge.npy"), 300, 4, |row, column| 3.4e38 * noise(1, row, column).signum());
+    write_npy(&path("large.npy"), 300, 4, |row, column| if row == 77 { 1e5 } else { noise(1, row, column) });
+    let sorts = |name: &str, metric: Metric, encoding: Encoding| {
+        let run = RunOptions { overwrite: true, ..RunOptions::default() };
+        let request =
+            IndexRequest { lists: Some(4), metric, encoding, run, ..index_request(&path(name), &path("out")) };
+        let heard = Sorts::default();
+        let built = atlasknn::job::index(&request, &heard, &Stop::new());
+        (built.map(|_| ()).map_err(|error| error.to_string()), heard.0.into_inner())
+    };
+    for (name, metric, encoding, says) in [
+        ("near.npy", Metric::Correlation, Encoding::F16, "row 29"),
+        ("near.npy", Metric::Correlation, Encoding::Sq8, "row 29"),
+        ("tiny.npy", Metric::Cosine, Encoding::F16, "row 7 loses its direction"),
+        ("huge.npy", Metric::Euclidean, Encoding::Pq, "no float32"),
+    ] {
+        let (built, _) = sorts(name, metric, encoding);
+        let error = built.unwrap_err();
+        assert!(error.contains(says) && error.contains("--encoding f32"), "{name}, {metric}: {error}");
+        assert_eq!(sorts(name, metric, Encoding::F32).0, Ok(()), "{name}, {metric}");
+    }
+    let (built, sorted) = sorts("large.npy", Metric::Euclidean, Encoding::F16);
+    assert!(built.unwrap_err().contains("row 77 holds 100000") && sorted == 0, "it was found at the very end");
+    assert_eq!(sorts("near.npy", Metric::Euclidean, Encoding::F16), (Ok(()), 1));
+}
+
 #[test]
 fn another_job_is_not_gone_on_with_and_a_finished_one_is_kept() {
     let dir = tempfile::tempdir().unwrap();
