@@ -97,3 +97,19 @@ fn a_search_through_all_lists_notices_a_flipped_bit_and_a_short_file_of_any_arra
         assert_eq!(array_bytes(&files.dir.path().join("out")), expected);
     }
 }
+
+#[test]
+fn a_shape_that_no_memory_holds_is_named_and_not_made_room_for() {
+    let files = files(2_000);
+    let index = files.index(Encoding::Pq);
+    for array in ["centroids", "radii", "offsets", "codebooks"] {
+        let path = index.join(array).join("zarr.json");
+        let good = fs::read_to_string(&path).unwrap();
+        let mut metadata: serde_json::Value = serde_json::from_str(&good).unwrap();
+        metadata["shape"][0] = (1_u64 << 50).into();
+        fs::write(&path, metadata.to_string()).unwrap();
+        let error = search(&files.request(&index, Method::Ivf)).unwrap_err().to_string();
+        assert!(error.contains(array) && error.contains("missing"), "{array}: {error}");
+        fs::write(&path, good).unwrap();
+    }
+}

@@ -20,6 +20,7 @@ use crate::route::Router;
 use crate::route::all::AllRows;
 use crate::route::ivf::{Bounded, Cut, Lists, Probing, nearest_by_engine, refusal};
 use crate::store::index::{Encoding, Index};
+use crate::store::prepared::Preparation;
 use crate::units::K;
 
 /// Lists that give each query its bound. Fewer give worse bounds, more are visited for nothing: between 2 and 16 it hardly
@@ -69,17 +70,34 @@ impl Approach {
                     "--no-refine is about what a compressed index finds; name the index with --index, or leave it out"
                         .to_owned(),
                 ),
+                _ if how.strict => refuse(
+                    "--strict is about the recall of a search through an index; name one with --index, or leave it out"
+                        .to_owned(),
+                ),
                 _ if asked_for_lists => {
                     refuse("--nprobe and --recall are about the lists of an index; name one with --index".to_owned())
                 }
                 _ => Ok(vec![Self::All]),
             };
         };
+        let codes = through.index.encoding() != Encoding::F32;
+        if !how.refine && !codes {
+            return refuse(format!("the index {} keeps rows as they are; leave out --no-refine", through.name));
+        }
+        if !how.refine && matches!(how.probes, Probes::Recall(_)) {
+            return refuse(
+                "--recall counts on exact distances for what is found in the lists; leave out --no-refine, or use --nprobe"
+                    .to_owned(),
+            );
+        }
         let near = match how.probes {
             Probes::Lists(nprobe) => Self::Near { nprobe: through.at_most(nprobe), guess: false },
             _ => Self::Near { nprobe: through.guess(), guess: true },
         };
         match how.method {
+            Method::Exact if how.strict => {
+                refuse("--strict is about a search that is not exact; leave it out, or --method exact".to_owned())
+            }
             Method::Exact if asked_for_lists => refuse(
                 "--nprobe and --recall are about a search that is not exact; leave out --method exact".to_owned(),
             ),
@@ -143,6 +161,20 @@ impl Through {
                  build it again with `atlasknn index`",
                 self.name,
                 inputs.references.source.name()
+            ))
+            .into());
+        }
+        let prepared = Preparation::of(wanted).is_some() || wanted.ignores_offset();
+        if request.how.method == Method::Exact
+            && prepared
+            && inputs.has_float64()
+            && self.index.preparation()?.is_none()
+        {
+            return Err(JobError::Unfit(format!(
+                "the index {} is of float32 rows and {} is float64: a search of both without it takes the same off both \
+                 sides before it rounds; leave out --index, or store both sides alike",
+                self.name,
+                inputs.queries.source.name()
             ))
             .into());
         }

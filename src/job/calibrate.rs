@@ -14,6 +14,7 @@ use crate::block::{RowBlock, RowIds};
 use crate::error::{Error, JobError};
 use crate::route::ivf::list_ranks;
 use crate::schedule::progress::Stage;
+use crate::store::index::Encoding;
 use crate::topk::TopK;
 
 /// Distinguishes the sample of a calibration from others of the same seed.
@@ -34,6 +35,11 @@ impl Planned<'_> {
         else {
             return Ok(());
         };
+        if recall >= 1.0 {
+            // What held for a sample is no promise for the others.
+            let all = self.through.as_ref().map_or(1, |through| through.lists.len());
+            return self.visit_lists(all, run);
+        }
         let known = match earlier {
             Some(earlier) => self.known(earlier, recall)?,
             None => None,
@@ -47,8 +53,14 @@ impl Planned<'_> {
         let ranks = ranks(self, through, &sample, run)?;
         let lists = through.lists.len();
         let nprobe = enough(&ranks, lists, recall);
+        let encoding = through.index.encoding();
+        let lost = if encoding == Encoding::F32 {
+            String::new()
+        } else {
+            format!("; what {} loses of them is not counted, and the audit will tell", encoding.name())
+        };
         run.observer.note(&format!(
-            "visiting {nprobe} of {lists} lists: {} of a sample's true neighbours are there, for a recall of {recall}",
+            "visiting {nprobe} of {lists} lists: {} of a sample's true neighbours are there, for a recall of {recall}{lost}",
             mean(&shares(&ranks, nprobe))
         ));
         self.visit_lists(nprobe, run)

@@ -63,7 +63,8 @@ impl Explained {
                 explained.add(if guess { "calibration and audit" } else { "audit" }, found);
                 explained.sample = Some(sample);
             }
-            _ => explained.add("lists", format!("of {lists}, all that may hold a neighbour; pairs are at most")),
+            _ => explained
+                .add("lists", format!("of {lists}, those that may hold a neighbour; the pairs below are the most")),
         }
         let nprobe = match planned.approach {
             Approach::Near { nprobe, .. } => Some(nprobe),

@@ -9,6 +9,7 @@ use super::columns::check_categories;
 use super::engine::{Opened, Subject};
 use super::groups::annotated;
 use super::inputs::Inputs;
+use super::manifest::Manifest;
 use super::report::duration;
 use super::request::{DeviceChoice, Method, SearchRequest};
 use super::run::Run;
@@ -63,7 +64,7 @@ impl Layout<'_> {
     fn choose(&self, candidates: &[Approach]) -> Result<(Approach, Option<String>, Laid), Error> {
         let [first, second] = candidates else {
             let only = candidates.first().copied().unwrap_or(Approach::All);
-            let because = (self.request.how.method == Method::Auto && only == Approach::All)
+            let because = (self.request.how.method == Method::Auto && self.through.is_none())
                 .then(|| "without an index every pair is compared".to_owned());
             return Ok((only, because, self.lay(only)?));
         };
@@ -135,11 +136,12 @@ impl Layout<'_> {
 }
 
 impl<'a> Planned<'a> {
-    /// Opens the inputs, makes the engine and plans.
+    /// Opens the inputs, makes the engine and plans. What an `earlier` run chose that goes on now is not chosen again: memory
+    /// and devices may be others.
     ///
     /// # Errors
     /// Whatever would stop the search before it begins.
-    pub fn new(request: &'a SearchRequest, run: &Run<'_>) -> Result<Self, Error> {
+    pub fn new(request: &'a SearchRequest, earlier: Option<&Manifest>, run: &Run<'_>) -> Result<Self, Error> {
         let through = request.how.index.as_deref().map(|path| Through::open(path, run)).transpose()?;
         let inputs = Inputs::open(request, through.as_ref(), &run.io)?;
         if let Some(key) = &request.exclude_group {
@@ -147,7 +149,11 @@ impl<'a> Planned<'a> {
             check_categories(references, key)?;
             check_categories(queries, key)?;
         }
-        let candidates = Approach::candidates(&request.how, through.as_ref(), request.metric)?;
+        let mut candidates = Approach::candidates(&request.how, through.as_ref(), request.metric)?;
+        let chosen = earlier.and_then(|earlier| earlier.parameters["method"].as_str());
+        if let Some(&chosen) = candidates.iter().find(|approach| chosen == Some(approach.method())) {
+            candidates = vec![chosen];
+        }
         let layout = Layout { request, inputs: &inputs, through: through.as_ref(), run };
         let (approach, because, (opened, input, plan)) = layout.choose(&candidates)?;
         if request.compat && matches!(approach, Approach::Near { .. }) {

@@ -71,7 +71,7 @@ fn the_cpu_goes_on_where_a_device_is_lost_for_good() {
     let request = request(&dir.path().join("out"));
     let stop = Stop::new();
     let run = Run::begin(&request.within, &Silent, &stop).unwrap();
-    let mut planned = Planned::new(&request, &run).unwrap();
+    let mut planned = Planned::new(&request, None, &run).unwrap();
     let cpu = planned.opened.record.clone();
     let card = EngineRecord { device: "gpu".to_owned(), adapter: "A card".to_owned(), ..cpu.clone() };
     planned.opened = Opened { engine: lost(), record: card, reopen: Some(Box::new(|| Ok(lost()))) };

@@ -71,22 +71,19 @@ impl ZarrArray {
         Ok((absent > 0).then(|| Absent { array: self.name.clone(), absent, asked, files: self.file_count(), fill }))
     }
 
-    /// Refuses an array that lacks a chunk file, where its writer leaves out none. All of them are asked for.
+    /// Refuses an array that lacks a chunk file, where its writer leaves out none. All are asked for, up to the first that is
+    /// missing: a damaged shape may speak of any number.
     ///
     /// # Errors
     /// [`StoreError::Damaged`], with what to do; any I/O error.
     pub fn whole(&self, remedy: &str) -> Result<(), StoreError> {
-        let (mut missing, mut first) = (0_u64, None);
         for key in self.sampled_keys(u64::MAX) {
             if self.disk.stat(&key)?.is_none() {
-                missing += 1;
-                first = first.or(Some(key));
+                let why = format!("its chunk file {key} is missing; {remedy}");
+                return Err(StoreError::Damaged { array: self.name.clone(), why });
             }
         }
-        let Some(first) = first else { return Ok(()) };
-        let files = self.file_count();
-        let why = format!("{missing} of its {files} chunk files are missing, {first} among them; {remedy}");
-        Err(StoreError::Damaged { array: self.name.clone(), why })
+        Ok(())
     }
 
     /// Metadata, sizes of a sample of the chunk files, and checksums of parts of some of them. Nothing that copying a
