@@ -159,6 +159,7 @@ pub const VERIFY_EXAMPLES: &str = "\
 Examples:
   After copying a result to another machine:
     atlasknn verify mapped.zarr
+  Is an index whole:
     atlasknn verify atlas.index
   In a script:
     atlasknn verify mapped.zarr --quiet && echo fine";

@@ -156,7 +156,7 @@ fn with_block(input: &IndexInput, block_rows: u64, sorted_bytes: u64) -> IndexPl
     let sample_rows = sample_rows(n, *lists);
     let pairs = training_pairs(sample_rows, *lists) as f64 + *lists as f64 * n as f64;
     // Runs of the sample are in nearly every chunk, so it takes a pass as well. Buckets have as many rows as was expected.
-    let passes = (n / buckets + 1).div_ceil(sorted_rows).max(1);
+    let passes = n.div_ceil(buckets).div_ceil(sorted_rows).max(1);
     let bytes_read = (rows.stored_bytes.saturating_mul(2), (n * record_bytes).saturating_mul(passes));
     let bytes_written = (n * record_bytes, n * (code_bytes + 8) + lists * (dim * 4 + 16));
     let moved = bytes_read.0 + bytes_read.1 + bytes_written.0 + bytes_written.1;
