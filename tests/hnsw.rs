@@ -9,7 +9,6 @@ mod outputs;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use assert_cmd::cargo::cargo_bin_cmd;
 use atlasknn::Error;
 use atlasknn::error::{JobError, PlanError};
 use atlasknn::job::request::{DeviceChoice, GraphOptions, How, Method, Probes, RunOptions, SearchRequest, Within};
@@ -243,7 +242,7 @@ fn hostile_references_give_k_neighbours_or_as_many_as_there_are() {
 fn the_command_takes_the_options_and_prints_json_alone() {
     let files = Files::new();
     let run = |words: &[&str]| {
-        let mut command = cargo_bin_cmd!("atlasknn");
+        let mut command = outputs::program();
         command.arg("search").arg(&files.query).arg(&files.reference).arg("-o").arg(files.path("out"));
         command.args(["-k", "10", "--method", "hnsw", "--overwrite"]).args(words).output().unwrap()
     };

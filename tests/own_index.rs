@@ -10,7 +10,6 @@ mod outputs;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use assert_cmd::cargo::cargo_bin_cmd;
 use atlasknn::Error;
 use atlasknn::error::JobError;
 use atlasknn::job::request::{How, IndexRequest, Method, Outcome, PlanReport, Probes, RunOptions, SearchRequest};
@@ -253,7 +252,7 @@ fn auto_builds_an_index_where_that_is_quicker_and_nowhere_else() {
 fn the_command_says_where_the_index_is() {
     let files = Files::new();
     let run = |words: &[&str]| {
-        let mut command = cargo_bin_cmd!("atlasknn");
+        let mut command = outputs::program();
         command.arg("search").arg(&files.query).arg(&files.reference).args(["-k", "10", "--method", "ivf"]);
         command.args(["--device", "cpu"]).args(words).arg("-o").arg(files.path("out")).output().unwrap()
     };

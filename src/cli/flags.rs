@@ -67,7 +67,8 @@ pub struct How {
     /// Fail where the recall, measured at the end on another sample, is below --recall; otherwise that is a warning
     #[arg(long, conflicts_with = "nprobe")]
     pub strict: bool,
-    /// Keep the distances as a compressed index has them, instead of taking the exact ones from the reference
+    /// Keep the distances as a compressed index has them, instead of taking exact ones from the reference for more
+    /// neighbours than are kept (f16: 16 more, sq8: twice as many and 16, pq: four times as many and 64; at most 256)
     #[arg(long)]
     pub no_refine: bool,
     /// Links of each cell in the graph of --method hnsw, 2 to 256 [default: 16]

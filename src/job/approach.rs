@@ -21,6 +21,7 @@ use crate::route::Router;
 use crate::route::all::AllRows;
 use crate::route::ivf::{Bounded, Cut, Lists, Probing, nearest_by_engine, refusal};
 use crate::store::index::{Encoding, Index};
+use crate::store::prepared::Preparation;
 use crate::units::K;
 
 /// Lists that give each query its bound. Fewer give worse bounds, more are visited for nothing: between 2 and 16 it hardly
@@ -32,6 +33,7 @@ const GUESSED_SHARE: usize = 16;
 const GUESSED: std::ops::RangeInclusive<usize> = 8..=256;
 
 const PROBES_OF_EXACT: &str = "--nprobe and --recall are about a search that is not exact; leave out --method exact";
+const STRICT_OF_EXACT: &str = "--strict is about a search that is not exact; leave it out, or --method exact";
 
 fn refuse<T>(message: impl Into<String>) -> Result<T, Error> {
     Err(JobError::Refused(message.into()).into())
@@ -92,6 +94,7 @@ impl Approach {
         }
         let near = foreseen.approach(how.probes);
         match how.method {
+            Method::Exact if how.strict => refuse(STRICT_OF_EXACT),
             Method::Exact if asked_for_lists => refuse(PROBES_OF_EXACT),
             Method::Exact => Ok(vec![Self::All]),
             Method::Ivf => Ok(vec![near]),
@@ -110,11 +113,21 @@ impl Approach {
     /// Choices that do not go together.
     pub fn through(how: &How, through: &Through, metric: Metric) -> Result<Vec<Self>, Error> {
         let asked_for_lists = how.probes != Probes::Auto;
+        let codes = through.index.encoding() != Encoding::F32;
+        if !how.refine && !codes {
+            return refuse(format!("the index {} keeps rows as they are; leave out --no-refine", through.name));
+        }
+        if !how.refine && matches!(how.probes, Probes::Recall(_)) {
+            return refuse(
+                "--recall counts on exact distances for what is found in the lists; leave out --no-refine, or use --nprobe",
+            );
+        }
         let near = match how.probes {
             Probes::Lists(nprobe) => Self::Near { nprobe: through.at_most(nprobe), guess: false },
             _ => Self::Near { nprobe: guessed(through.lists.len()), guess: true },
         };
         match how.method {
+            Method::Exact if how.strict => refuse(STRICT_OF_EXACT),
             Method::Exact if asked_for_lists => refuse(PROBES_OF_EXACT),
             Method::Exact => match (refusal(metric), through.index.encoding()) {
                 (Some(why), _) => refuse(why),
@@ -182,6 +195,20 @@ impl Through {
             ))
             .into());
         }
+        let prepared = Preparation::of(wanted).is_some() || wanted.ignores_offset();
+        if request.how.method == Method::Exact
+            && prepared
+            && inputs.has_float64()
+            && self.index.preparation()?.is_none()
+        {
+            return Err(JobError::Unfit(format!(
+                "the index {} is of float32 rows and {} is float64: a search of both without it takes the same off both \
+                 sides before it rounds; leave out --index, or store both sides alike",
+                self.name,
+                inputs.queries.source.name()
+            ))
+            .into());
+        }
         Ok(())
     }
 
@@ -206,6 +233,13 @@ impl Through {
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.lists.len() as u64 * (self.index.dim() as u64 * 8 + 24)
+    }
+
+    /// Host bytes of ranking its lists for some queries, on so many threads.
+    #[must_use]
+    pub fn measured_bytes(&self, threads: usize) -> u64 {
+        let (lists, dim) = (self.lists.len() as u64, self.index.dim() as u64);
+        8 * (lists * (dim + 1) + threads as u64 * (lists + dim))
     }
 
     fn at_most(&self, nprobe: u32) -> usize {

@@ -60,7 +60,7 @@ impl Explained {
         let lists = through.lists.len();
         if planned.approach == Approach::Within {
             let lists = grouped(lists as u64);
-            self.add("lists", format!("of {lists}, all that may hold a neighbour; pairs are at most"));
+            self.add("lists", format!("of {lists}, those that may hold a neighbour; the pairs below are the most"));
         }
         self.near(planned, lists)?;
         self.tell(

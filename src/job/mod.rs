@@ -98,7 +98,7 @@ pub fn map(request: &MapRequest, observer: &dyn Observer, stop: &Stop) -> Result
 fn plan(request: &SearchRequest, mapping: Option<&MappingRequest>) -> Result<PlanReport, Error> {
     let stop = Stop::new();
     let run = Run::begin(&request.within, &Silent, &stop)?;
-    let planned = Planned::new(request, &run)?;
+    let planned = Planned::new(request, None, &run)?;
     let mapping = plan_mapping(&planned, mapping, &run)?;
     let mapping = mapping.as_ref().map(|(input, plan)| (input, plan));
     Ok(report::report(Some(&subject(&planned)?), Some(&planned.plan), mapping, &run))
@@ -152,13 +152,13 @@ fn job(
     stop: &Stop,
 ) -> Result<Outcome, Error> {
     let run = Run::begin(&request.within, observer, stop)?;
-    let planned = Planned::new(request, &run)?;
-    let mapping_plan = plan_mapping(&planned, mapping, &run)?;
-    let inputs = [Some(&request.query), request.reference.as_ref()];
+    let inputs = [Some(&request.query), request.reference.as_ref(), request.how.index.as_ref()];
     check_place(&request.out, inputs.into_iter().flatten().map(std::path::PathBuf::as_path))?;
     let earlier = output::earlier(&request.out, &request.run, &run.io)?;
+    let planned = Planned::new(request, earlier.as_ref(), &run)?;
+    let mapping_plan = plan_mapping(&planned, mapping, &run)?;
     warnings::tell(&planned, mapping, &run)?;
-    let (mut planned, own_index) = planned.build_index(&run)?;
+    let (mut planned, own_index) = planned.build_index(earlier.as_ref(), &run)?;
     planned.settle(earlier.as_ref(), &run)?;
     let manifest = manifest(&planned, mapping)?;
     let writes = planned.plan.bytes_written + mapping_plan.as_ref().map_or(0, |(_, plan)| plan.bytes_written);
@@ -169,6 +169,9 @@ fn job(
     if output.manifest.finished {
         run.observer.note("everything is done already");
         outcome.recall = output.manifest.recall;
+        if let Some(mean) = outcome.recall {
+            audit::tell(mean, "", &planned, &run)?;
+        }
         run.fill(&mut outcome);
         return Ok(outcome);
     }
@@ -211,9 +214,8 @@ fn tell_rounding(rounding: Option<f64>, mean_kth_distance: Option<f64>, run: &Ru
     let share = mean_kth_distance.map_or_else(String::new, |mean| {
         format!(", {:.1e} of the mean distance of the k-th neighbour", rounding / mean)
     });
-    run.observer.note(&format!(
-        "float64 rows were centred and rounded to float32, which moved them by at most {rounding:.1e}{share}"
-    ));
+    run.observer
+        .note(&format!("float64 rows were rounded to float32, which moved them by at most {rounding:.1e}{share}"));
 }
 
 /// The job that an output of this belongs to.

@@ -19,9 +19,11 @@ const OWN: &str = ".atlasknn";
 const MANIFEST: &str = ".atlasknn/manifest.json";
 const CHECKPOINT: &str = ".atlasknn/checkpoint";
 const FILES: &str = ".atlasknn/files.json";
+/// What makes a store of the folder; written last.
+const ROOT: &str = "zarr.json";
 /// What a job makes beside [`OWN`].
 const LAID_OUT: [&str; 18] = [
-    "zarr.json",
+    ROOT,
     "X",
     "layers",
     "obs",
@@ -73,6 +75,8 @@ impl Output {
                 }
                 manifest = *earlier;
                 if manifest.finished && !is_whole(&folder, &manifest)? {
+                    // Nobody takes it for finished meanwhile.
+                    folder.remove(ROOT)?;
                     manifest.finished = false;
                     write_json(&folder, MANIFEST, &manifest)?;
                 }

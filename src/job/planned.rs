@@ -13,10 +13,11 @@ use super::engine::{Opened, Subject};
 use super::graph::{Graph, graph_input};
 use super::groups::annotated;
 use super::inputs::Inputs;
+use super::manifest::Manifest;
 use super::report::duration;
 use super::request::{DeviceChoice, SearchRequest};
 use super::run::Run;
-use super::sample::SAMPLE_ROWS;
+use super::sample::{SAMPLE_ROWS, plan_sample};
 use super::search::{copies_names, side};
 use crate::error::{Error, JobError, PlanError};
 use crate::plan::search::{SearchInput, SearchPlan, plan};
@@ -51,6 +52,8 @@ pub struct Planned<'a> {
     pub input: SearchInput,
     /// Pairs compared by this run.
     pub pairs: AtomicU64,
+    /// Threads of this run.
+    pub threads: usize,
 }
 
 /// What approaches are laid out for.
@@ -178,15 +181,16 @@ impl Layout<'_> {
 }
 
 impl<'a> Planned<'a> {
-    /// Opens the inputs, makes the engine and plans.
+    /// Opens the inputs, makes the engine and plans. What an `earlier` run chose that goes on now is not chosen again: memory
+    /// and devices may be others.
     ///
     /// # Errors
     /// Whatever would stop the search before it begins.
-    pub fn new(request: &'a SearchRequest, run: &Run<'_>) -> Result<Self, Error> {
-        let planned = Self::with(request, request.how.index.as_deref(), run)?;
+    pub fn new(request: &'a SearchRequest, earlier: Option<&Manifest>, run: &Run<'_>) -> Result<Self, Error> {
+        let planned = Self::with(request, request.how.index.as_deref(), earlier, run)?;
         match planned.own_index {
             // What an earlier search built is as good as an index that is named.
-            Some(own) if own.is_there => Self::through_own(request, own, run),
+            Some(own) if own.is_there => Self::through_own(request, own, earlier, run),
             _ => Ok(planned),
         }
     }
@@ -196,7 +200,7 @@ impl<'a> Planned<'a> {
     ///
     /// # Errors
     /// Those of building and opening an index; a budget that is too small for it as it is.
-    pub fn build_index(self, run: &Run<'_>) -> Result<(Self, Option<Value>), Error> {
+    pub fn build_index(self, earlier: Option<&Manifest>, run: &Run<'_>) -> Result<(Self, Option<Value>), Error> {
         let Some(own) = &self.own_index else { return Ok((self, None)) };
         if own.is_there {
             let told = own.build(run)?;
@@ -206,15 +210,25 @@ impl<'a> Planned<'a> {
         // The engine and its memory go before another is opened.
         drop(self);
         let told = own.build(run)?;
-        Ok((Self::through_own(request, own, run)?, Some(told)))
+        Ok((Self::through_own(request, own, earlier, run)?, Some(told)))
     }
 
-    fn through_own(request: &'a SearchRequest, own: OwnIndex, run: &Run<'_>) -> Result<Self, Error> {
-        let planned = Self::with(request, Some(&own.path), run)?;
+    fn through_own(
+        request: &'a SearchRequest,
+        own: OwnIndex,
+        earlier: Option<&Manifest>,
+        run: &Run<'_>,
+    ) -> Result<Self, Error> {
+        let planned = Self::with(request, Some(&own.path), earlier, run)?;
         Ok(Self { own_index: Some(own), ..planned })
     }
 
-    fn with(request: &'a SearchRequest, index: Option<&Path>, run: &Run<'_>) -> Result<Self, Error> {
+    fn with(
+        request: &'a SearchRequest,
+        index: Option<&Path>,
+        earlier: Option<&Manifest>,
+        run: &Run<'_>,
+    ) -> Result<Self, Error> {
         let through = index.map(|path| Through::open(path, run)).transpose()?;
         let inputs = Inputs::open(request, through.as_ref(), &run.io)?;
         if let Some(key) = &request.exclude_group {
@@ -229,6 +243,10 @@ impl<'a> Planned<'a> {
         if request.compat && through.is_none() {
             candidates.truncate(1);
         }
+        let chosen = earlier.and_then(|earlier| earlier.parameters["method"].as_str());
+        if let Some(&chosen) = candidates.iter().find(|approach| chosen == Some(approach.method())) {
+            candidates = vec![chosen];
+        }
         let layout = Layout { request, inputs: &inputs, through: through.as_ref(), run };
         let (approach, because, laid) = layout.choose(&candidates)?;
         if request.compat && !approach.is_exact() {
@@ -238,7 +256,24 @@ impl<'a> Planned<'a> {
         let through = through.filter(|_| approach != Approach::All);
         let (lost, pairs) = (None, AtomicU64::new(0));
         let Laid { opened, input, plan, own_index, graph } = laid;
-        Ok(Self { request, inputs, through, own_index, approach, because, plan, opened, graph, lost, input, pairs })
+        let threads = run.threads;
+        let planned = Self {
+            request,
+            inputs,
+            through,
+            own_index,
+            approach,
+            because,
+            plan,
+            opened,
+            graph,
+            lost,
+            input,
+            pairs,
+            threads,
+        };
+        planned.check_sample()?;
+        Ok(planned)
     }
 
     /// Visits so many lists from now on, and plans again for it.
@@ -258,6 +293,14 @@ impl<'a> Planned<'a> {
         let (request, inputs, through) = (self.request, &self.inputs, self.through.as_ref());
         self.input = Layout { request, inputs, through, run }.input(self.approach, &self.opened);
         self.plan = plan(&self.input)?;
+        self.check_sample()
+    }
+
+    /// Whether the sample can be searched that an approximate search is measured by: better known before than after.
+    fn check_sample(&self) -> Result<(), Error> {
+        if !self.approach.is_exact() {
+            plan_sample(self)?;
+        }
         Ok(())
     }
 

@@ -80,7 +80,7 @@ fn the_cpu_goes_on_where_a_device_is_lost_for_good() {
     let request = request(&dir.path().join("out"));
     let stop = Stop::new();
     let run = Run::begin(&request.within, &Silent, &stop).unwrap();
-    let mut planned = Planned::new(&request, &run).unwrap();
+    let mut planned = Planned::new(&request, None, &run).unwrap();
     let cpu = planned.opened.record.clone();
     planned.opened = lost_after(0, &cpu);
     let manifest = Manifest {

@@ -265,11 +265,12 @@ impl Loop<'_, '_> {
             None => Vec::new(),
         };
         clock.time(Part::Search, || self.engines.engine.begin(block, k, exclude))?;
+        let goes_on = self.resume.is_some();
         let (mut round, mut seen_to) = self.restore(rows)?;
         let mut standing = Standing { round, done: 0, saved_at: Instant::now() };
         while round < router.rounds() {
             let bounds = if round > 0 { self.engines.engine.bounds()? } else { Vec::new() };
-            let known = Known { queries: block, near: &near, bounds: &bounds, seen_to };
+            let known = Known { queries: block, near: &near, bounds: &bounds, seen_to, goes_on };
             let route = clock.time(Part::Search, || pool.install(|| router.route(round, &known)));
             standing.round = round;
             self.round(pager, &*route, rows, &mut standing)?;

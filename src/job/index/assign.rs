@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::Planned;
+use super::arrange::{STAGE, too_large};
 use super::nearest::Nearest;
 use super::state::{SPILL, State};
 use super::train::{Trained, place};
@@ -19,6 +20,7 @@ use crate::schedule::progress::{Stage, Step};
 use crate::schedule::stream::stream;
 use crate::schedule::units::write_behind;
 use crate::store::Source;
+use crate::store::index::{Codec, Encoding};
 use crate::store::spill::Spill;
 
 /// Puts aside every row that is not yet. Returns the state of all being done, and the buckets. What was put aside since
@@ -49,6 +51,7 @@ pub fn assign(
         state: &mut state,
         spill: &mut spill,
         output,
+        encoding: planned.request.encoding,
         every: Duration::from_secs(planned.request.run.checkpoint_seconds),
         saved_at: Instant::now(),
     };
@@ -90,12 +93,17 @@ struct Aside<'a> {
     state: &'a mut State,
     spill: &'a mut Spill,
     output: &'a Output,
+    encoding: Encoding,
     every: Duration,
     saved_at: Instant,
 }
 
 impl Aside<'_> {
     fn put(&mut self, block: &RowBlock, lists: &[u32]) -> Result<(), Error> {
+        // Rows are encoded at the very end, which may be hours from now.
+        if let Some(at) = block.values().iter().position(|&value| !Codec::holds(self.encoding, value)) {
+            return Err(too_large(block.ids().get(at / block.dim()).0, block.values()[at]).into());
+        }
         for &list in lists {
             self.state.counts[index(list)] += 1;
         }
@@ -123,6 +131,9 @@ fn begin(planned: &Planned<'_>, trained: &Trained, output: &Output, run: &Run<'_
             return Ok((state, spill));
         }
     }
+    // Shards that are written follow from another pass over the rows, perhaps of another engine: a row that went to
+    // another list in that would be in both, or in none.
+    output.unmark(STAGE)?;
     let bounds = bounds(&trained.counts, planned.plan.buckets);
     let mut state = State::new(bounds, lists, planned.limits_needed());
     let begun = Spill::open(&folder, state.extents(), &run.io)?;

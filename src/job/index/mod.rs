@@ -32,7 +32,7 @@ use crate::units::K;
 use arrange::{Arranged, arrange};
 use assign::assign;
 use state::State;
-use train::{Trained, train};
+use train::{PATTERN_ROWS, Trained, train};
 
 pub use check::check;
 
@@ -113,6 +113,8 @@ fn attempt(planned: &mut Planned<'_>, output: &mut Output, run: &Run<'_>) -> Res
     let trained = if let Some(trained) = planned.trained(output)? {
         trained
     } else {
+        // Rows that were put aside have the list numbers of centroids that are lost.
+        output.drop_checkpoint()?;
         let trained = train(planned, run)?;
         state::save_trained(output, &trained)?;
         trained
@@ -170,6 +172,7 @@ impl<'a> Planned<'a> {
             lists,
             placed: space != ListSpace::Rows,
             code_bytes: Codec::row_bytes(request.encoding, dim as u64),
+            pattern_rows: if request.encoding == Encoding::Pq { PATTERN_ROWS } else { 0 },
             shard_rows: layout.shard_rows,
             engine: opened.engine.limits(dim, k),
             budget: run.budget,
