@@ -107,7 +107,7 @@ fn budgets_threads_and_chunks_do_not_change_a_byte() {
 }
 
 #[test]
-fn as_much_is_read_and_written_as_was_planned() {
+fn no_more_is_read_and_written_than_was_planned() {
     let dir = tempfile::tempdir().unwrap();
     let reference = dir.path().join("r.npy");
     write_npy(&reference, 230_000, 12, clumped);
@@ -119,7 +119,8 @@ fn as_much_is_read_and_written_as_was_planned() {
         let outcome = build(&request).unwrap();
         for (what, found) in [("bytes_read", outcome.bytes_read), ("bytes_written", outcome.bytes_written)] {
             let planned: u64 = plan[what].as_object().unwrap().values().map(|part| part.as_u64().unwrap()).sum();
-            assert!(found * 10 < planned * 12 && planned * 10 < found * 12, "{lists} lists: {what} {planned}: {found}");
+            // Never more than planned; of a `.npy` file a small sample takes little more than its rows.
+            assert!(found * 10 < planned * 11 && planned * 2 < found * 3, "{lists} lists: {what} {planned}: {found}");
         }
     }
 }
