@@ -2,6 +2,8 @@
 //! cannot be measured is refused before the search; what cannot be promised is said.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::cast_precision_loss)]
 
+#[path = "support/files.rs"]
+mod files;
 #[path = "support/indexes.rs"]
 mod indexes;
 #[path = "support/outputs.rs"]
@@ -15,36 +17,18 @@ use atlasknn::metric::Metric;
 use atlasknn::schedule::progress::{Observer, Stop};
 use atlasknn::store::index::Encoding;
 use atlasknn::units::ByteCount;
+use files::{Files, clustered};
 use indexes::{build, index_request};
-use outputs::{array_bytes, noise, search, search_request, values, write_npy, write_npy_f64};
+use outputs::{array_bytes, search, search_request, values, write_npy, write_npy_f64};
 
 const DIM: usize = 8;
 const K: usize = 10;
 
-/// Rows of clusters that touch each other, so that neighbours are in several lists.
-fn clustered(seed: u64) -> impl Fn(usize, usize) -> f32 {
-    move |row, column| 3.0 * noise(9, (row * 7919) % 30, column) + noise(seed, row, column)
-}
-
-struct Files {
-    dir: tempfile::TempDir,
-    query: PathBuf,
-    reference: PathBuf,
-}
-
 fn files() -> Files {
-    let dir = tempfile::tempdir().unwrap();
-    let (query, reference) = (dir.path().join("query.npy"), dir.path().join("reference.npy"));
-    write_npy(&query, 1_500, DIM, clustered(1));
-    write_npy(&reference, 6_000, DIM, clustered(2));
-    Files { dir, query, reference }
+    Files::of((1_500, 6_000), DIM, clustered)
 }
 
 impl Files {
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
     fn index(&self, metric: Metric, encoding: Encoding) -> PathBuf {
         let out = self.path(&format!("{metric}-{}.index", encoding.name()));
         build(&IndexRequest { metric, encoding, lists: Some(60), ..index_request(&self.reference, &out) }).unwrap();

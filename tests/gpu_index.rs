@@ -4,6 +4,8 @@
 
 #[path = "support/adapters.rs"]
 mod adapters;
+#[path = "support/files.rs"]
+mod files;
 #[path = "support/indexes.rs"]
 mod indexes;
 #[path = "support/outputs.rs"]
@@ -17,8 +19,9 @@ use atlasknn::metric::{EngineKind, Metric};
 use atlasknn::schedule::progress::Silent;
 use atlasknn::store::index::Encoding;
 use atlasknn::units::ByteCount;
+use files::Files;
 use indexes::{Truth, build, bytes, index_request, open};
-use outputs::{array_bytes, noise, search, search_request, values, write_npy};
+use outputs::{array_bytes, noise, search, search_request, values};
 
 const DIM: usize = 18;
 const REFERENCES: usize = 4_000;
@@ -31,25 +34,11 @@ fn clustered(seed: u64) -> impl Fn(usize, usize) -> f32 {
     move |row, column| 1.6 * noise(9, (row * 7919) % 30, column) + noise(seed, row, column)
 }
 
-struct Files {
-    dir: tempfile::TempDir,
-    query: PathBuf,
-    reference: PathBuf,
+fn files() -> Files {
+    Files::of((QUERIES, REFERENCES), DIM, clustered)
 }
 
 impl Files {
-    fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let (query, reference) = (dir.path().join("query.npy"), dir.path().join("reference.npy"));
-        write_npy(&query, QUERIES, DIM, clustered(1));
-        write_npy(&reference, REFERENCES, DIM, clustered(2));
-        Self { dir, query, reference }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
     fn index(&self, name: &str, metric: Metric, encoding: Encoding, device: &DeviceRequest) -> PathBuf {
         let request = index_request(&self.reference, &self.path(name));
         let request = IndexRequest { metric, encoding, lists: Some(LISTS), device: device.clone(), ..request };
@@ -85,7 +74,7 @@ fn recall(found: &Path, truth: &Path) -> f64 {
 #[test]
 fn an_index_built_on_the_gpu_has_each_row_with_its_nearest_centroid_and_the_same_bytes_again() {
     let Some(adapter) = adapter() else { return };
-    let files = Files::new();
+    let files = files();
     let value = clustered(2);
     for (metric, encoding) in [
         (Metric::Euclidean, Encoding::F32),
@@ -113,7 +102,7 @@ fn an_index_built_on_the_gpu_has_each_row_with_its_nearest_centroid_and_the_same
 #[test]
 fn lists_searched_on_the_gpu_give_the_neighbours_of_the_cpu() {
     let Some(adapter) = adapter() else { return };
-    let files = Files::new();
+    let files = files();
     for metric in [Metric::Euclidean, Metric::SqEuclidean, Metric::Cosine, Metric::Correlation, Metric::Manhattan] {
         let called = |what: &str| format!("{metric}-{what}");
         let index = files.index(&called("index"), metric, Encoding::F32, &on(&adapter));
@@ -148,7 +137,7 @@ fn lists_searched_on_the_gpu_give_the_neighbours_of_the_cpu() {
 #[test]
 fn compressed_lists_on_the_gpu_find_what_they_do_on_the_cpu() {
     let Some(adapter) = adapter() else { return };
-    let files = Files::new();
+    let files = files();
     let (metric, cpu, gpu) = (Metric::Euclidean, on_cpu(), on(&adapter));
     let (truth, _) = files.search("truth", metric, &How::default(), &cpu);
     for encoding in [Encoding::F16, Encoding::Sq8, Encoding::Pq] {
@@ -174,7 +163,7 @@ fn compressed_lists_on_the_gpu_find_what_they_do_on_the_cpu() {
 #[test]
 fn cells_are_not_their_own_neighbours_through_an_index_on_the_gpu() {
     let Some(adapter) = adapter() else { return };
-    let files = Files::new();
+    let files = files();
     let index = files.index("index", Metric::Euclidean, Encoding::F32, &on(&adapter));
     let request = search_request(&files.reference, None, &files.path("self"), 10);
     let request = SearchRequest { how: ivf(&index, 10_000), device: on(&adapter), ..request };
@@ -190,7 +179,7 @@ fn cells_are_not_their_own_neighbours_through_an_index_on_the_gpu() {
 #[test]
 fn budgets_of_host_and_device_do_not_change_a_byte_of_what_lists_give_on_the_gpu() {
     let Some(adapter) = adapter() else { return };
-    let files = Files::new();
+    let files = files();
     let index = files.index("index", Metric::Euclidean, Encoding::F32, &on_cpu());
     let bounds = How { method: Method::Exact, index: Some(index.clone()), ..How::default() };
     for (name, how) in [("near", ivf(&index, 3)), ("bounded", bounds)] {

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::cast_precision_loss)]
 // A job that fails where it should not is a failed test.
 
+#[path = "support/files.rs"]
+mod files;
 #[path = "support/outputs.rs"]
 mod outputs;
 
@@ -15,36 +17,18 @@ use atlasknn::job::request::{DeviceChoice, GraphOptions, How, Method, Probes, Ru
 use atlasknn::metric::Metric;
 use atlasknn::schedule::progress::{Observer, Silent, Stage, Step, Stop};
 use atlasknn::units::ByteCount;
+use files::{Files, clustered};
 use outputs::{array_bytes, noise, search, search_request, values, write_npy};
 
 const DIM: usize = 10;
 const REFERENCES: usize = 6_000;
 const QUERIES: usize = 1_200;
 
-/// Rows of clusters that touch each other.
-fn clustered(seed: u64) -> impl Fn(usize, usize) -> f32 {
-    move |row, column| 3.0 * noise(9, (row * 7919) % 30, column) + noise(seed, row, column)
-}
-
-struct Files {
-    dir: tempfile::TempDir,
-    query: PathBuf,
-    reference: PathBuf,
+fn files() -> Files {
+    Files::of((QUERIES, REFERENCES), DIM, clustered)
 }
 
 impl Files {
-    fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let (query, reference) = (dir.path().join("query.npy"), dir.path().join("reference.npy"));
-        write_npy(&query, QUERIES, DIM, clustered(1));
-        write_npy(&reference, REFERENCES, DIM, clustered(2));
-        Self { dir, query, reference }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
     fn request(&self, out: &str) -> SearchRequest {
         let how = How { method: Method::Hnsw, ..How::default() };
         SearchRequest { how, ..search_request(&self.query, Some(&self.reference), &self.path(out), 10) }
@@ -78,7 +62,7 @@ impl Observer for Heard {
 
 #[test]
 fn the_audit_tells_the_recall_and_the_manifest_what_was_done() {
-    let files = Files::new();
+    let files = files();
     let (out, heard) = (files.path("out"), Heard::default());
     let outcome = atlasknn::job::search(&files.request("out"), &heard, &Stop::new()).unwrap();
     let truth = files.exactly("truth");
@@ -100,7 +84,7 @@ fn the_audit_tells_the_recall_and_the_manifest_what_was_done() {
 
 #[test]
 fn threads_budgets_and_interruptions_do_not_change_a_byte() {
-    let files = Files::new();
+    let files = files();
     search(&files.request("whole")).unwrap();
     let expected = array_bytes(&files.path("whole"));
     let within = Within { threads: Some(1), host_memory: Some(ByteCount::mib(256)) };
@@ -131,7 +115,7 @@ impl Observer for NoSearch {
 
 #[test]
 fn too_low_a_recall_is_a_warning_or_with_strict_an_error() {
-    let files = Files::new();
+    let files = files();
     let graph = GraphOptions { m: 2, ef_construction: 4, ef: 1 };
     let how = How { graph, probes: Probes::Recall(0.999), ..files.request("out").how };
     let heard = Heard::default();
@@ -148,7 +132,7 @@ fn too_low_a_recall_is_a_warning_or_with_strict_an_error() {
 
 #[test]
 fn every_metric_but_inner_products_is_searched_and_no_cell_finds_itself() {
-    let files = Files::new();
+    let files = files();
     for metric in Metric::ALL {
         let request = SearchRequest { metric, ..files.request(&format!("{metric}")) };
         let result = search(&SearchRequest { reference: None, ..request });
@@ -167,7 +151,7 @@ fn every_metric_but_inner_products_is_searched_and_no_cell_finds_itself() {
 
 #[test]
 fn a_budget_without_room_for_the_graph_is_refused_with_one_that_works() {
-    let files = Files::new();
+    let files = files();
     let with = |budget: ByteCount, out: &str| {
         let within = Within { threads: Some(2), host_memory: Some(budget) };
         search(&SearchRequest { within, ..files.request(out) })
@@ -188,7 +172,7 @@ fn a_budget_without_room_for_the_graph_is_refused_with_one_that_works() {
 
 #[test]
 fn what_a_graph_cannot_do_is_refused_by_name_and_the_process_goes_on() {
-    let files = Files::new();
+    let files = files();
     let usual = files.request("out");
     let graph = |graph: GraphOptions| SearchRequest { how: How { graph, ..usual.how.clone() }, ..usual.clone() };
     let how = |how: How| SearchRequest { how, ..usual.clone() };
@@ -219,7 +203,7 @@ fn what_a_graph_cannot_do_is_refused_by_name_and_the_process_goes_on() {
 
 #[test]
 fn hostile_references_give_k_neighbours_or_as_many_as_there_are() {
-    let files = Files::new();
+    let files = files();
     let reference = files.path("hostile.npy");
     let check = |rows: usize, value: &dyn Fn(usize, usize) -> f32, what: &str| {
         write_npy(&reference, rows, DIM, value);
@@ -240,7 +224,7 @@ fn hostile_references_give_k_neighbours_or_as_many_as_there_are() {
 
 #[test]
 fn the_command_takes_the_options_and_prints_json_alone() {
-    let files = Files::new();
+    let files = files();
     let run = |words: &[&str]| {
         let mut command = outputs::program();
         command.arg("search").arg(&files.query).arg(&files.reference).arg("-o").arg(files.path("out"));

@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::cast_precision_loss)]
 // A job that fails where it should not is a failed test.
 
+#[path = "support/files.rs"]
+mod files;
 #[path = "support/outputs.rs"]
 mod outputs;
 
@@ -18,42 +20,21 @@ use atlasknn::metric::Metric;
 use atlasknn::schedule::progress::{Observer, Silent, Stage, Step, Stop};
 use atlasknn::store::index::Encoding;
 use atlasknn::units::ByteCount;
-use outputs::{array_bytes, noise, search, search_request, values, write_npy, write_npy_f64};
+use files::{Files, clustered};
+use outputs::{array_bytes, search, search_request, values, write_npy, write_npy_f64};
 
 const DIM: usize = 8;
 const REFERENCES: usize = 6_000;
 const QUERIES: usize = 1_500;
 const LISTS: u64 = 60;
 
-/// Rows of clusters that touch each other, so that neighbours are in several lists.
-fn clustered(seed: u64) -> impl Fn(usize, usize) -> f32 {
-    move |row, column| {
-        let cluster = (row * 7919) % 30;
-        3.0 * noise(9, cluster, column) + noise(seed, row, column)
-    }
-}
-
-struct Files {
-    dir: tempfile::TempDir,
-    query: PathBuf,
-    reference: PathBuf,
-}
-
 fn files() -> Files {
-    let dir = tempfile::tempdir().unwrap();
-    let (query, reference) = (dir.path().join("query.npy"), dir.path().join("reference.npy"));
-    write_npy(&query, QUERIES, DIM, clustered(1));
-    write_npy(&reference, REFERENCES, DIM, clustered(2));
-    Files { dir, query, reference }
+    Files::of((QUERIES, REFERENCES), DIM, clustered)
 }
 
 /// Rows enough for several partitions within [`little_memory`].
 fn large_files() -> Files {
-    let files = Files { query: PathBuf::new(), reference: PathBuf::new(), dir: tempfile::tempdir().unwrap() };
-    let (query, reference) = (files.path("query.npy"), files.path("reference.npy"));
-    write_npy(&query, QUERIES, 32, clustered(1));
-    write_npy(&reference, 40_000, 32, clustered(2));
-    Files { query, reference, ..files }
+    Files::of((QUERIES, 40_000), 32, clustered)
 }
 
 fn little_memory() -> Within {
@@ -80,10 +61,6 @@ fn build(request: &IndexRequest) -> PathBuf {
 }
 
 impl Files {
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
     fn index(&self, metric: Metric) -> PathBuf {
         let out = self.path(&format!("{metric}.index"));
         build(&IndexRequest { metric, ..index_request(&self.reference, &out) })

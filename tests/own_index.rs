@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 // A job that fails where it should not is a failed test.
 
+#[path = "support/files.rs"]
+mod files;
 #[path = "support/indexes.rs"]
 mod indexes;
 #[path = "support/outputs.rs"]
@@ -15,6 +17,7 @@ use atlasknn::error::JobError;
 use atlasknn::job::request::{How, IndexRequest, Method, Outcome, PlanReport, Probes, RunOptions, SearchRequest};
 use atlasknn::metric::Metric;
 use atlasknn::schedule::progress::{Observer, Silent, Stage, Step, Stop};
+use files::{Files, clustered};
 use indexes::{build, index_request};
 use outputs::{array_bytes, noise, search, search_request, values, write_npy, write_npy_f64};
 
@@ -22,30 +25,11 @@ const DIM: usize = 8;
 const REFERENCES: usize = 6_000;
 const QUERIES: usize = 1_100;
 
-/// Rows of clusters that touch each other.
-fn clustered(seed: u64) -> impl Fn(usize, usize) -> f32 {
-    move |row, column| 3.0 * noise(9, (row * 7919) % 30, column) + noise(seed, row, column)
-}
-
-struct Files {
-    dir: tempfile::TempDir,
-    query: PathBuf,
-    reference: PathBuf,
+fn files() -> Files {
+    Files::of((QUERIES, REFERENCES), DIM, clustered)
 }
 
 impl Files {
-    fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let (query, reference) = (dir.path().join("query.npy"), dir.path().join("reference.npy"));
-        write_npy(&query, QUERIES, DIM, clustered(1));
-        write_npy(&reference, REFERENCES, DIM, clustered(2));
-        Self { dir, query, reference }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
     fn ivf(&self, out: &str) -> SearchRequest {
         let how = How { method: Method::Ivf, ..How::default() };
         SearchRequest { how, ..search_request(&self.query, Some(&self.reference), &self.path(out), 10) }
@@ -102,7 +86,7 @@ impl Observer for Listener {
 
 #[test]
 fn an_index_is_built_once_and_finds_what_one_that_is_named_finds() {
-    let files = Files::new();
+    let files = files();
     let named = files.path("named.index");
     build(&index_request(&files.reference, &named)).unwrap();
     let mut request = files.ivf("named");
@@ -132,7 +116,7 @@ fn an_index_is_built_once_and_finds_what_one_that_is_named_finds() {
 
 #[test]
 fn what_is_not_of_this_search_is_not_used() {
-    let files = Files::new();
+    let files = files();
     search(&files.ivf("first")).unwrap();
     search(&SearchRequest { metric: Metric::Cosine, ..files.ivf("cosine") }).unwrap();
     assert_eq!(files.kept().len(), 2);
@@ -151,7 +135,7 @@ fn what_is_not_of_this_search_is_not_used() {
 
 #[test]
 fn a_search_stopped_while_its_index_is_built_goes_on_to_the_same_bytes() {
-    let files = Files::new();
+    let files = files();
     search(&files.ivf("whole")).unwrap();
     let (expected, index) = (array_bytes(&files.path("whole")), files.kept().remove(0));
     let index_bytes = indexes::bytes(&index);
@@ -173,7 +157,7 @@ fn a_search_stopped_while_its_index_is_built_goes_on_to_the_same_bytes() {
 
 #[test]
 fn an_index_that_lost_a_file_is_mended() {
-    let files = Files::new();
+    let files = files();
     search(&files.ivf("first")).unwrap();
     let index = files.kept().remove(0);
     let before = indexes::bytes(&index);
@@ -185,7 +169,7 @@ fn an_index_that_lost_a_file_is_mended() {
 
 #[test]
 fn float64_rows_are_prepared_as_with_a_named_index() {
-    let files = Files::new();
+    let files = files();
     let (query, reference) = (files.path("q64.npy"), files.path("r64.npy"));
     let far = |seed| move |row, column| f64::from(clustered(seed)(row, column)) + 1e6;
     write_npy(&query, 300, DIM, clustered(1));
@@ -210,7 +194,7 @@ fn says(plan: &PlanReport, what: &str, text: &str) {
 
 #[test]
 fn the_plan_says_what_is_built_and_what_that_takes() {
-    let files = Files::new();
+    let files = files();
     let plan = |request: &SearchRequest| atlasknn::job::plan_search(request).unwrap();
     let first = plan(&files.ivf("out"));
     assert!(!files.path("out").exists() && files.kept().is_empty(), "a plan writes nothing");
@@ -233,7 +217,7 @@ fn the_plan_says_what_is_built_and_what_that_takes() {
 
 #[test]
 fn auto_builds_an_index_where_that_is_quicker_and_nowhere_else() {
-    let files = Files::new();
+    let files = files();
     let auto = |query: &Path, out: &str| search_request(query, None, &files.path(out), 10);
     let small = atlasknn::job::plan_search(&auto(&files.query, "small")).unwrap();
     says(&small, "method", "exact: comparing every pair takes under a second");
@@ -250,7 +234,7 @@ fn auto_builds_an_index_where_that_is_quicker_and_nowhere_else() {
 
 #[test]
 fn the_command_says_where_the_index_is() {
-    let files = Files::new();
+    let files = files();
     let run = |words: &[&str]| {
         let mut command = outputs::program();
         command.arg("search").arg(&files.query).arg(&files.reference).args(["-k", "10", "--method", "ivf"]);
