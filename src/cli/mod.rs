@@ -2,13 +2,14 @@
 //!
 //! `args` and `flags` are the commands as typed, `values` reads single values, `unbuilt` refuses what is not there
 //! yet, `convert` makes requests of `job` from the rest, `run` carries them out, and `show` (with `info`, `index`,
-//! `evaluate`, `devices`) puts results into words. `heap` sets up the allocator. It computes nothing.
+//! `evaluate`, `devices`) puts results into words. `heap` sets up the allocator, `displays` Mesa. It computes nothing.
 
 mod args;
 mod console;
 mod convert;
 mod demo;
 mod devices;
+mod displays;
 mod evaluate;
 mod flags;
 mod heap;
@@ -36,6 +37,7 @@ use console::{Failure, Mark};
 #[must_use]
 pub fn main() -> ExitCode {
     heap::give_large_buffers_back();
+    displays::ask_no_display();
     let usual = std::panic::take_hook();
     // What becomes an error is told by that alone.
     std::panic::set_hook(Box::new(move |panic| {
