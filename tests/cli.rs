@@ -136,7 +136,7 @@ fn bad_values_say_what_is_wanted() {
         ("search q r -o out --nprobe 4 --strict", "--strict"),
         ("search q r -o out --hnsw-ef 50", "--method hnsw"),
         ("search q r -o out --method ivf --hnsw-m 8", "--method hnsw"),
-        ("search q r -o out --method hnsw --hnsw-m -1", "--hnsw-m"),
+        ("search q r -o out --method hnsw --hnsw-m=-1", "--hnsw-m"),
         ("search q r -o out --method hnsw --hnsw-m 1e6", "--hnsw-m"),
         ("map q r -o out --recall 1.2", "0.99"),
         ("map q r -o out --recall 0", "0.99"),

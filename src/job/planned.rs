@@ -81,9 +81,14 @@ impl Layout<'_> {
             let only = candidates.first().copied().unwrap_or(Approach::All);
             return Ok((only, None, self.lay(only)?));
         };
-        let Ok(every_pair) = self.lay(*first) else {
-            let because = "the memory is too small to compare every pair".to_owned();
-            return Ok((*second, Some(because), self.lay(*second)?));
+        let every_pair = match self.lay(*first) {
+            Ok(laid) => laid,
+            // Without an index there is nothing that needs less: its recall is checked by comparing every pair of a sample.
+            Err(error) if self.through.is_none() => return Err(error),
+            Err(_) => {
+                let because = "the memory is too small to compare every pair".to_owned();
+                return Ok((*second, Some(because), self.lay(*second)?));
+            }
         };
         let seconds = every_pair.plan.seconds;
         let takes = format!("comparing every pair takes {}", duration(seconds));

@@ -2,8 +2,8 @@
 //! memory, built anew by each run. Behind the feature `hnsw`; without it, [`open`] says so.
 //!
 //! The crate ends the process at some inputs and panics at others. None of these is reached: options are checked here
-//! ([`GraphOptions::check`]), rows are finite and scaled ([`space`]), nothing is loaded or dumped, and what panics all the
-//! same becomes an error ([`guard`]).
+//! ([`GraphOptions::check`]), rows are finite and scaled (`space`), nothing is loaded or dumped, and what panics all the
+//! same becomes an error (`guard`).
 
 #[cfg(feature = "hnsw")]
 mod graph;
