@@ -44,14 +44,13 @@ pub struct Landmarks<'a> {
 pub struct Known<'a> {
     /// The queries.
     pub queries: &'a RowBlock,
-    /// The landmarks nearest each query, nearest first: `rows × nearest`; empty where none were asked for.
+    /// The landmarks nearest each query, nearest first: `rows × nearest`; empty where none were asked for, and in later rounds
+    /// of a block that goes on: the engine that began it may have found others.
     pub near: &'a [u32],
     /// Each query's k-th distance so far, +∞ where it has fewer than k; empty in the first round.
     pub bounds: &'a [f32],
     /// Rows before this one have been visited in this round, by a run that goes on now.
     pub seen_to: u64,
-    /// Whether there was such a run, in this round or before: perhaps with an engine to which other landmarks were near.
-    pub goes_on: bool,
 }
 
 /// What one block visits in one round, partition by partition, in ascending order of their rows.

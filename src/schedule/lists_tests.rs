@@ -247,7 +247,7 @@ impl Router for Ranked<'_> {
     fn route<'r>(&'r self, round: u32, known: &Known<'_>) -> Box<dyn Route + 'r> {
         let nearest = |query: usize| ranked(Metric::Euclidean, self.index, known.queries.row(query))[self.rank];
         let near: Vec<u32> = (0..known.queries.rows()).map(|query| u32::try_from(nearest(query)).unwrap()).collect();
-        self.router.route(round, &Known { near: &near, ..*known })
+        self.router.route(round, &Known { near: if known.near.is_empty() { &[] } else { &near }, ..*known })
     }
 }
 

@@ -270,7 +270,9 @@ impl Loop<'_, '_> {
         let mut standing = Standing { round, done: 0, saved_at: Instant::now() };
         while round < router.rounds() {
             let bounds = if round > 0 { self.engines.engine.bounds()? } else { Vec::new() };
-            let known = Known { queries: block, near: &near, bounds: &bounds, seen_to, goes_on };
+            // Another engine may have taken other landmarks for the nearest in the rounds before this one.
+            let near: &[u32] = if goes_on && round > 0 { &[] } else { &near };
+            let known = Known { queries: block, near, bounds: &bounds, seen_to };
             let route = clock.time(Part::Search, || pool.install(|| router.route(round, &known)));
             standing.round = round;
             self.round(pager, &*route, rows, &mut standing)?;

@@ -86,7 +86,7 @@ impl Bounded {
         }
     }
 
-    /// Takes back the lists that were visited in the first round.
+    /// Takes back the lists that were visited in the first round, where it is known which those were.
     fn unmark_seeds(&self, near: &[u32], first: usize, words: &mut [u64]) {
         for (query, seeds) in near.chunks_exact(self.seeds).skip(first).take(WORD).enumerate() {
             for &list in seeds {
@@ -115,10 +115,7 @@ impl Router for Bounded {
             let mut words = vec![0; known.queries.rows().div_ceil(WORD) * lists];
             words.par_chunks_mut(lists.max(1)).enumerate().for_each(|(word, words)| {
                 self.mark(known, word * WORD, words);
-                // Another engine may have taken other lists for the nearest: then nobody knows which were visited.
-                if !known.goes_on {
-                    self.unmark_seeds(near, word * WORD, words);
-                }
+                self.unmark_seeds(near, word * WORD, words);
             });
             Pairs::Bits { lists, words }
         };
