@@ -132,3 +132,47 @@ BOUNDS = [
     Bounds("bounds-GloVe-50", "words", 331_479, 10_000, 50),
     Bounds("bounds-mixture", "mixture", MILLION, 10_000, 50),
 ]
+
+
+@dataclass(frozen=True)
+class Atlas:
+    """A reference out of core: indexed and searched within a budget, with each encoding."""
+
+    name: str
+    rows: int
+    queries: int
+    dim: int
+    memory: str
+    encodings: tuple = ("f32", "f16", "sq8", "pq")
+    k: int = 30
+
+    def small(self):
+        return Atlas(**self.__dict__ | {"rows": 200_000, "queries": 1_000})
+
+
+ATLAS = Atlas("atlas", 20_000_000, 100_000, 50, "1GiB")
+# Peak resident memory: the budget and 128 MiB. Bytes read over those of the plan, recall, and what encodings may lose of it.
+ATLAS_BYTES_MOST = (1 << 30) + (128 << 20)
+ATLAS_READ_MOST = 1.2
+ATLAS_RECALL_LEAST = 0.99
+ATLAS_LOSS_MOST = 0.002
+
+
+@dataclass(frozen=True)
+class SelfMapping:
+    """Every row's neighbours among all others."""
+
+    name: str
+    data: str
+    rows: int
+    queries: int
+    dim: int
+    k: int = 30
+    peers: tuple = ("pynndescent",)
+
+    def small(self):
+        return SelfMapping(**self.__dict__ | {"rows": 20_000, "queries": 500})
+
+
+SELF = SelfMapping("self", "mixture", MILLION, 10_000, 50)
+SELF_LEAST = 4

@@ -201,3 +201,10 @@ class Data:
             _in_a_child(lambda: _save_atlas(part, rows, dim))
             part.rename(folder)
         return folder
+
+    def atlas_queries(self, rows, dim):
+        """Queries of the same mixture."""
+        file = self.folder / f"atlas-queries-{rows}-{dim}.npy"
+        if not file.exists():
+            _in_a_child(lambda: _save([file], [Mixture(dim).queries(rows)]))
+        return file

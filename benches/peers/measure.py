@@ -13,6 +13,7 @@ from pathlib import Path
 
 import cases
 import lists
+import programs
 import report
 from data import Data
 from quiet import Quiet
@@ -133,6 +134,7 @@ def main():
     to = options.home / "QUICK.md" if options.quick else Path(__file__).parents[1] / "RESULTS.md"
 
     kinds = [(cases.CASES, measure), ([cases.STREAM], stream), (cases.INVERTED, lists.measure)]
+    kinds += [(cases.BOUNDS, programs.bounds), ([cases.ATLAS], programs.atlas), ([cases.SELF], programs.self_mapping)]
     for case, measure_case in ((case, measure_case) for several, measure_case in kinds for case in several):
         if options.only not in case.name:
             continue

@@ -8,6 +8,7 @@ use super::report::{duration, grouped, pairs};
 use super::sample::plan_sample;
 use crate::error::Error;
 use crate::plan::search::SearchPlan;
+use crate::units::ByteCount;
 
 /// Which pairs are compared, for people and programs.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,12 +41,12 @@ impl Explained {
             explained
                 .add("refined", format!("the exact distances of {candidates} candidates each, from the reference"));
         }
-        let mut samples = 1.0;
+        let mut samples = 1_u32;
         let lists = grouped(through.lists.len() as u64);
         match planned.approach {
             Approach::Near { nprobe, guess } => {
                 let recall = planned.request.how.probes.recall().filter(|_| guess);
-                samples += f64::from(u8::from(guess));
+                samples += u32::from(guess);
                 explained.add("lists", match recall {
                     Some(recall) => format!(
                         "about {} of {lists}: as many as find {recall} of the neighbours of a sample, which is searched first",
@@ -55,10 +56,11 @@ impl Explained {
                 });
                 let sample = plan_sample(planned)?;
                 let found = format!(
-                    "{} cells of the query searched exactly: {} pairs, {}",
+                    "{} cells of the query searched exactly: {} pairs, {} read, {}",
                     grouped(sample.block_rows),
                     pairs(sample.pairs),
-                    duration(samples * sample.seconds)
+                    ByteCount(times(samples, sample.bytes_read.1)),
+                    duration(f64::from(samples) * sample.seconds)
                 );
                 explained.add(if guess { "calibration and audit" } else { "audit" }, found);
                 explained.sample = Some(sample);
@@ -77,7 +79,8 @@ impl Explained {
             "candidates": planned.candidates().get(),
             "nprobe": nprobe,
             "nprobe_is_a_guess": matches!(planned.approach, Approach::Near { guess: true, .. }),
-            "samples_seconds": explained.sample.as_ref().map(|sample| samples * sample.seconds),
+            "samples_bytes_read": explained.sample.as_ref().map(|sample| times(samples, sample.bytes_read.1)),
+            "samples_seconds": explained.sample.as_ref().map(|sample| f64::from(samples) * sample.seconds),
         });
         Ok(explained)
     }
@@ -85,4 +88,9 @@ impl Explained {
     fn add(&mut self, what: &str, value: String) {
         self.lines.push((what.to_owned(), value));
     }
+}
+
+/// Bytes of so many samples.
+fn times(samples: u32, bytes: u64) -> u64 {
+    u64::from(samples).saturating_mul(bytes)
 }
