@@ -7,10 +7,10 @@ import cases
 INVERTED = """
 ## Inverted file
 
-{queries:,} queries in one batch, k = {k}, d = {dim}, both sides with as many lists to begin with: {name}, {rows:,} references,
+{queries:,} queries in one batch, k = {k}, d = {dim}, {name}: {rows:,} references, all sides asked for
 {lists:,} lists. faiss is `IndexIVFFlat`, trained as it comes (up to 256 rows per list); ann-search-rs is its `IvfIndex`, as it
-comes. Rows of all are in memory. Building is from rows in memory to an index in memory; that of atlasknn is the whole program
-`atlasknn index`, from a file to a file. Medians of {repeats} searches in turn{builds}.
+comes. Building is from rows in memory to an index in memory; that of atlasknn is the whole program `atlasknn index`, from a file
+to a file. Searches are in memory. Medians of {repeats} searches in turn{builds}.
 
 | nprobe | {heads} |
 |---|{rules}|
