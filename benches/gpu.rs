@@ -3,9 +3,18 @@
 //! `cargo bench --bench gpu -- --device 0 --case 65536,1000000,50,30,shuffled` searches a seeded mixture of clusters. Timed
 //! is everything from resident partitions and queries to the sorted top-k on the host, exact distances included. A sample
 //! of the queries is searched in f64 as well, and the ids compared outside the tie band. Without a device it does nothing.
+//!
+//! With `--ivf LISTS --nprobe A,B,C` the references of each case are indexed on the device and the queries, in one block,
+//! searched through the index; a case of 0 queries is indexed only. Recall is that of a sample, against an exact search on
+//! the device.
 
 // A benchmark that cannot run should stop, and says what it found on standard output.
 #![allow(clippy::expect_used, missing_docs)]
+
+#[path = "support/ivf.rs"]
+mod ivf;
+#[path = "support/rows.rs"]
+mod rows;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -55,6 +64,15 @@ struct Args {
     /// Write the rows of each case here as raw float32, for other libraries
     #[arg(long)]
     write: Option<PathBuf>,
+    /// Index the references in so many lists, or `auto`, and search the lists nearest each query instead of all rows
+    #[arg(long)]
+    ivf: Option<String>,
+    /// Lists that each query visits
+    #[arg(long, value_delimiter = ',', default_value = "8,16,32")]
+    nprobe: Vec<usize>,
+    /// Queries that are also searched exactly
+    #[arg(long, default_value_t = 1_000)]
+    recall_sample: usize,
     /// Passed by cargo
     #[arg(long, hide = true)]
     bench: bool,
@@ -185,23 +203,26 @@ struct Room {
     partition: usize,
 }
 
+/// An engine of an adapter's variant.
+fn open(args: &Args, adapter: &Adapter, variant: &str, memory: ByteCount) -> GpuEngine {
+    let config = GpuConfig {
+        metric: args.metric.parse().expect("a metric"),
+        pool: Arc::new(rayon::ThreadPoolBuilder::new().build().expect("a pool")),
+        adapter: adapter.clone(),
+        variant: Some(variant.to_owned()),
+        memory,
+        pairs_per_second: None,
+    };
+    GpuEngine::new(config).expect("an engine")
+}
+
 fn run(
     (args, adapter, variant): (&Args, &Adapter, &str),
     case: &Case,
     (queries, references): (&[f32], &[f32]),
     room: Room,
 ) -> TopK {
-    let pool = Arc::new(rayon::ThreadPoolBuilder::new().build().expect("a pool"));
-    let metric: Metric = args.metric.parse().expect("a metric");
-    let config = GpuConfig {
-        metric,
-        pool,
-        adapter: adapter.clone(),
-        variant: Some(variant.to_owned()),
-        memory: room.memory,
-        pairs_per_second: None,
-    };
-    let mut engine = GpuEngine::new(config).expect("an engine");
+    let mut engine = open(args, adapter, variant, room.memory);
     let k = K::new(case.k).expect("a k");
     let values = room.partition * case.dim;
     let parts: Vec<Arc<Partition>> = references
@@ -251,6 +272,40 @@ fn run(
     found
 }
 
+/// One case through an index, a line for the index and one for each variant and number of lists.
+fn run_ivf(args: &Args, adapter: &Adapter, case: &Case, (queries, references): (&[f32], &[f32]), lists: &str) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (file, out) = (folder.path().join("rows.npy"), folder.path().join("rows.index"));
+    rows::write_npy(&file, case.references as u64, case.dim, references);
+    let lists = (lists != "auto").then(|| lists.parse().expect("a number of lists"));
+    let built = ivf::build(&file, &out, lists, args.device.expect("a device"), args.memory);
+    println!("{}", json!({ "index": built, "dim": case.dim, "order": case.order }));
+    if case.queries == 0 {
+        return;
+    }
+    let (k, queries) = (K::new(case.k).expect("a k"), block(queries, case.dim, 0));
+    let loaded = ivf::Loaded::open(&out, args.partition);
+    let (sampled, sample) = ivf::sample(&queries, args.recall_sample);
+    for variant in variants(args, adapter) {
+        let mut engine = open(args, adapter, variant.name, args.memory);
+        let truth = loaded.exactly(&mut engine, &sample, k);
+        for &nprobe in &args.nprobe {
+            let before = engine.overflows();
+            let (found, mut told) = loaded.near(&mut engine, &queries, (k, nprobe), args.repeats);
+            told["recall"] = ivf::recall(&found, &sampled, &truth).into();
+            told["recall_sample"] = sampled.len().into();
+            told["overflows"] = (engine.overflows() - before).into();
+            println!("{}", json!({ "variant": variant.name, "k": case.k, "dim": case.dim, "ivf": told }));
+        }
+    }
+}
+
+/// The variants to measure.
+fn variants<'a>(args: &'a Args, adapter: &Adapter) -> impl Iterator<Item = Variant> + 'a {
+    let asked = |variant: &Variant| args.variant.is_empty() || args.variant.iter().any(|name| name == variant.name);
+    Variant::of(adapter).into_iter().filter(asked)
+}
+
 fn main() {
     let args = Args::parse();
     let Some(device) = args.device else { return };
@@ -264,14 +319,17 @@ fn main() {
             std::fs::write(folder.join("references.f32"), bytemuck::cast_slice(&references)).expect("to write");
             std::fs::write(folder.join("queries.f32"), bytemuck::cast_slice(&queries)).expect("to write");
         }
-        for variant in Variant::of(&adapter) {
-            if args.variant.is_empty() || args.variant.iter().any(|name| name == variant.name) {
-                let (of, rows) = ((&args, &adapter, variant.name), (queries.as_slice(), references.as_slice()));
-                let found = run(of, &case, rows, Room { memory: args.memory, partition: args.partition });
-                if let Some(memory) = args.within {
-                    let again = run(of, &case, rows, Room { memory, partition: args.partition_within });
-                    println!("{}", json!({ "same_bytes": again == found }));
-                }
+        let rows = (queries.as_slice(), references.as_slice());
+        if let Some(lists) = &args.ivf {
+            run_ivf(&args, &adapter, &case, rows, lists);
+            continue;
+        }
+        for variant in variants(&args, &adapter) {
+            let of = (&args, &adapter, variant.name);
+            let found = run(of, &case, rows, Room { memory: args.memory, partition: args.partition });
+            if let Some(memory) = args.within {
+                let again = run(of, &case, rows, Room { memory, partition: args.partition_within });
+                println!("{}", json!({ "same_bytes": again == found }));
             }
         }
     }

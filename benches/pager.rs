@@ -49,7 +49,7 @@ fn pages(criterion: &mut Criterion) {
     let sources: [(&str, &dyn Source); 3] = [("memory", &memory), ("npy", &*npy), ("zarr", &*zarr)];
     let router = AllRows::new(ROWS, PARTITION_ROWS);
     let nobody = RowBlock::new(RowIds::Range(0..1), DIM, vec![0.0; DIM]).expect("a row");
-    let route = router.route(0, &Known { queries: &nobody, near: &[], bounds: &[], seen_to: 0 });
+    let route = router.route(0, &Known { queries: &nobody, near: &[], bounds: &[], seen_to: 0, goes_on: false });
     let references = |source| References { source, ids: None, groups: None };
     let mut group = criterion.benchmark_group("pager");
     group

@@ -28,7 +28,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let queries = side(1_000_000_000, dim);
     let references = side(100_000_000, dim);
     let (groups, names, written, lists) = (false, false, true, None);
-    let input = SearchInput { queries, references, dim, k: 30, groups, names, written, lists, engine, budget };
+    let input =
+        SearchInput { queries, references, dim, k: 30, groups, names, written, lists, graph: None, engine, budget };
     let plan = plan(&input)?;
 
     println!("{} blocks of {} queries, {} partitions", plan.blocks, plan.block_rows, plan.partitions);

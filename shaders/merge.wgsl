@@ -38,8 +38,9 @@ struct MergeParams {
     own_row: u32,
     // How much a bound is widened, relative to it.
     share: f32,
+    // Whether queries that overflowed are searched to their end, so that they may be listed anew.
+    again: u32,
     pad0: u32,
-    pad1: u32,
 }
 
 @group(0) @binding(0) var<storage, read> q_rows: array<vec4<f32>>;
@@ -232,9 +233,8 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) wo
                 let overflowed = atomicAdd(&counts[params.overflow_at], 1u);
                 atomicStore(&counts[params.overflow_at + 1u + overflowed], q);
             }
-        } else {
-            flags &= ~OVERFLOWED;
         }
+        if (params.again != 0u) { flags &= ~OVERFLOWED; }
         states[2u * q + 1u] = vec4<u32>(bitcast<u32>(tau), state.y, state.z, flags);
     }
 }

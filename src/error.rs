@@ -328,6 +328,38 @@ pub enum EngineError {
         /// The adapter.
         adapter: String,
     },
+    /// An option of a graph that none can be made with.
+    #[error("--hnsw-{name} {found} is out of range: use {least} to {most}")]
+    GraphOption {
+        /// Which.
+        name: &'static str,
+        /// What was asked.
+        found: u32,
+        /// The least that works.
+        least: u32,
+        /// The most that works.
+        most: u32,
+    },
+    /// A metric that no graph can be made with.
+    #[error("--method hnsw needs a distance, which {metric} is not; use --method ivf or exact")]
+    GraphMetric {
+        /// The metric.
+        metric: &'static str,
+    },
+    /// The crate that makes graphs failed.
+    #[error("hnsw_rs failed at {doing}: {why}; use --method ivf")]
+    Graph {
+        /// At what.
+        doing: &'static str,
+        /// What it says.
+        why: String,
+    },
+    /// A build without graphs.
+    #[error("this atlasknn was built without the feature hnsw; use --method ivf, or build it with --features hnsw")]
+    NoHnsw,
+    /// Asked to stop in the middle of something long.
+    #[error("stopped")]
+    Stopped,
     /// An instruction set that was asked for and is not to be had.
     #[error("ATLASKNN_SIMD asks for `{found}`, which {why}; this machine runs {known}")]
     Simd {

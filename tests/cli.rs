@@ -7,12 +7,12 @@ mod outputs;
 
 use std::process::Output;
 
-use assert_cmd::cargo::cargo_bin_cmd;
+use outputs::program;
 
 const COMMANDS: [&str; 9] = ["demo", "map", "search", "transfer", "index", "evaluate", "info", "devices", "verify"];
 
 fn atlasknn(words: &[&str]) -> Output {
-    cargo_bin_cmd!("atlasknn").args(words).output().expect("the command starts")
+    program().args(words).output().expect("the command starts")
 }
 
 fn typed(line: &str) -> Output {
@@ -94,7 +94,7 @@ fn help_groups_the_flags() {
 
 #[test]
 fn what_is_not_built_is_refused_by_its_name() {
-    let search = ["--method hnsw", "--scanpy"];
+    let search = ["--scanpy"];
     let mapping = [
         "--kernel random",
         "--kernel jaccard",
@@ -134,6 +134,10 @@ fn bad_values_say_what_is_wanted() {
         ("search q r -o out --nprobe 0", "--nprobe"),
         ("search q r -o out --nprobe 4 --recall 0.9", "--recall"),
         ("search q r -o out --nprobe 4 --strict", "--strict"),
+        ("search q r -o out --hnsw-ef 50", "--method hnsw"),
+        ("search q r -o out --method ivf --hnsw-m 8", "--method hnsw"),
+        ("search q r -o out --method hnsw --hnsw-m -1", "--hnsw-m"),
+        ("search q r -o out --method hnsw --hnsw-m 1e6", "--hnsw-m"),
         ("map q r -o out --recall 1.2", "0.99"),
         ("map q r -o out --recall 0", "0.99"),
         ("search q r -o out --device gpu:first", "atlasknn devices"),
@@ -167,14 +171,14 @@ fn devices_says_what_there_is_in_both_forms() {
     assert_eq!(value["backends"]["cpu"]["metrics"].as_array().map(Vec::len), Some(7));
     assert_eq!(value["backends"]["gpu"], value["backends"]["cpu"]);
     let page = text(&typed("devices").stdout);
-    assert!(page.contains("euclidean") && page.contains("not built yet"), "{page}");
+    assert!(page.contains("euclidean") && page.contains("all but inner_product"), "{page}");
 }
 
 #[test]
 fn the_demo_leaves_a_folder_of_somebody_else_alone() {
     let dir = tempfile::tempdir().expect("a folder");
     std::fs::write(dir.path().join("thesis.txt"), "x").expect("a file");
-    let output = cargo_bin_cmd!("atlasknn").arg("demo").arg("-o").arg(dir.path()).output().expect("the command starts");
+    let output = program().arg("demo").arg("-o").arg(dir.path()).output().expect("the command starts");
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("was not made by the demo"), "{}", text(&output.stderr));
     assert_eq!(std::fs::read_dir(dir.path()).expect("a folder").count(), 1);
@@ -187,7 +191,7 @@ fn a_reader_that_goes_away_is_no_error() {
     let (reader, writer) = std::io::pipe().expect("a pipe");
     drop(reader);
     for words in [vec!["devices"], vec!["map", "--help"], vec![]] {
-        let mut command = std::process::Command::new(assert_cmd::cargo::cargo_bin!("atlasknn"));
+        let mut command = program();
         let stdout = Stdio::from(writer.try_clone().expect("a pipe"));
         // Without a session, a layer of Mesa tells that there is none when adapters are listed.
         command.env("XDG_RUNTIME_DIR", std::env::temp_dir());
@@ -203,7 +207,7 @@ fn the_environment_forces_the_instruction_set_and_the_manifest_says_which() {
     outputs::write_npy(&rows, 300, 5, |row, column| outputs::noise(1, row, column));
     let search = |name: &str| {
         let out = dir.path().join(name);
-        let mut command = cargo_bin_cmd!("atlasknn");
+        let mut command = program();
         command.args(["search", "--json", "-q", "-k", "7"]).arg(&rows).arg("-o").arg(&out).env("ATLASKNN_SIMD", name);
         (command.output().expect("the command starts"), out)
     };

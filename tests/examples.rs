@@ -29,7 +29,10 @@ fn every_example_runs_and_asserts() {
     for name in names {
         let program = built(&name);
         assert!(program.is_file(), "{name} is not built: run all of `cargo test`, or `cargo test --examples` first");
-        let output = Command::new(&program).output().expect("the example starts");
+        let output = Command::new(&program)
+            .env("ATLASKNN_CACHE_DIR", env!("CARGO_TARGET_TMPDIR"))
+            .output()
+            .expect("the example starts");
         let told = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{name}: {}\n{told}", output.status);
         assert!(!output.stdout.is_empty(), "{name} shows nothing");

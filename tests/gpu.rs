@@ -2,31 +2,21 @@
 //! Where no adapter is expected, `ATLASKNN_NO_GPU=1` says so; a missing one fails these tests otherwise.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "support/adapters.rs"]
+mod adapters;
 #[path = "support/outputs.rs"]
 mod outputs;
 
 use std::path::Path;
 
-use atlasknn::engine::gpu::{Adapter, adapters};
+use adapters::{adapter, agree};
 use atlasknn::job::request::{DeviceChoice, DeviceRequest, RunOptions, SearchRequest};
-use atlasknn::metric::{EngineKind, Metric, tie_band};
+use atlasknn::metric::Metric;
 use outputs::{noise, search, search_request, values, write_npy};
 use serde_json::Value;
 
 const K: usize = 10;
 const DIM: usize = 19;
-
-/// A software adapter where there is one: it is the one that checks everywhere have in common.
-fn adapter() -> Option<Adapter> {
-    let mut found = adapters();
-    let at = found.iter().position(Adapter::is_software).unwrap_or(0);
-    if found.is_empty() {
-        let expected = std::env::var("ATLASKNN_NO_GPU").is_ok_and(|value| value == "1");
-        assert!(expected, "no adapter: install a driver (mesa-vulkan-drivers), or say ATLASKNN_NO_GPU=1");
-        return None;
-    }
-    Some(found.swap_remove(at))
-}
 
 fn request(dir: &Path, out: &str, device: DeviceChoice) -> SearchRequest {
     let (query, reference) = (dir.join("query.npy"), dir.join("reference.npy"));
@@ -53,22 +43,9 @@ fn the_gpu_finds_the_neighbours_of_the_cpu() {
         search(&cpu).unwrap();
         let outcome = search(&gpu).unwrap();
         assert_eq!((outcome.device, &outcome.adapter), ("gpu", &adapter.name));
-        let ids = |out: &Path| values::<i32>(out, "obsm/knn_indices");
-        let distances = |out: &Path| values::<f32>(out, "obsm/knn_distances");
-        let (a, b) = (ids(&cpu.out), ids(&gpu.out));
-        let (da, db) = (distances(&cpu.out), distances(&gpu.out));
-        assert_eq!((a.len(), b.len()), (700 * K, 700 * K));
-        let band = tie_band(metric, DIM, EngineKind::Gpu);
-        for slot in 0..a.len() {
-            let tie = band.is_tie(f64::from(da[slot]), f64::from(db[slot]), 0.0);
-            assert!(tie, "{metric}, slot {slot}: {} and {}", da[slot], db[slot]);
-            let near = |other: usize| band.is_tie(f64::from(da[slot]), f64::from(da[other]), 0.0);
-            let in_a_tie =
-                (slot % K > 0 && near(slot - 1)) || (slot % K + 1 < K && near(slot + 1)) || slot % K + 1 == K;
-            assert!(a[slot] == b[slot] || in_a_tie, "{metric}, slot {slot}: {} and {}", a[slot], b[slot]);
-        }
-        let differ = (0..a.len()).filter(|&slot| a[slot] != b[slot]).count();
-        assert!(differ * 1000 < a.len(), "{metric}: {differ} of {} ids differ", a.len());
+        let differ = agree((&cpu.out, &gpu.out), metric, DIM, K).unwrap_or_else(|wrong| panic!("{metric}: {wrong}"));
+        assert_eq!(values::<i32>(&gpu.out, "obsm/knn_indices").len(), 700 * K);
+        assert!(differ * 1000 < 700 * K, "{metric}: {differ} ids differ");
     }
 }
 
@@ -107,7 +84,7 @@ fn an_adapter_that_is_not_there_is_refused_with_those_that_are() {
     let dir = tempfile::tempdir().unwrap();
     let message = search(&request(dir.path(), "out", DeviceChoice::Number(99))).unwrap_err().to_string();
     assert!(message.starts_with("gpu:99 is not there"), "{message}");
-    for adapter in adapters() {
+    for adapter in atlasknn::engine::gpu::adapters() {
         assert!(message.contains(&adapter.name), "{message}");
     }
 }

@@ -107,6 +107,25 @@ fn budgets_threads_and_chunks_do_not_change_a_byte() {
 }
 
 #[test]
+fn no_more_is_read_and_written_than_was_planned() {
+    let dir = tempfile::tempdir().unwrap();
+    let reference = dir.path().join("r.npy");
+    write_npy(&reference, 230_000, 12, clumped);
+    // All rows in the sample or few, buckets sorted whole or in parts.
+    for (out, lists, mib) in [("a", 2_000, 1024), ("b", 100, 1024), ("c", 600, 88)] {
+        let within = Within { host_memory: Some(ByteCount::mib(mib)), threads: Some(2) };
+        let request = IndexRequest { lists: Some(lists), within, ..index_request(&reference, &dir.path().join(out)) };
+        let plan = atlasknn::job::plan_index(&request).unwrap().json;
+        let outcome = build(&request).unwrap();
+        for (what, found) in [("bytes_read", outcome.bytes_read), ("bytes_written", outcome.bytes_written)] {
+            let planned: u64 = plan[what].as_object().unwrap().values().map(|part| part.as_u64().unwrap()).sum();
+            // Never more than planned; of a `.npy` file a small sample takes little more than its rows.
+            assert!(found * 10 < planned * 11 && planned * 2 < found * 3, "{lists} lists: {what} {planned}: {found}");
+        }
+    }
+}
+
+#[test]
 fn another_seed_is_another_index_and_both_are_right() {
     let dir = tempfile::tempdir().unwrap();
     let reference = dir.path().join("r.npy");

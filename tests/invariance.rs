@@ -5,14 +5,14 @@
 mod outputs;
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use atlasknn::job::request::{MapRequest, RunOptions, SearchRequest, Within};
 use atlasknn::schedule::progress::{Observer, Silent, Stage, Step, Stop};
 use atlasknn::units::ByteCount;
 use atlasknn::weights::WeightKernel;
-use outputs::{array_bytes, map, mapping, noise, pbmc, search, search_request, write_npy};
+use outputs::{array_bytes, map, mapping, noise, pbmc, program, search, search_request, write_npy};
 
 const DIM: usize = 4;
 
@@ -97,7 +97,7 @@ fn mapped_arrays_do_not_depend_on_threads_or_budget() {
 
 /// Starts the command line on these files, checkpointing as often as it can.
 fn start(files: &Files, out: &Path, mib: u64, resume: bool) -> Child {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_atlasknn"));
+    let mut command = program();
     command.args(["search", "-q", "--threads", "2", "-k", "5", "--checkpoint-seconds", "0"]);
     command.arg("--host-memory").arg(format!("{mib}MiB"));
     command.arg(&files.query).arg(&files.reference).arg("-o").arg(out);

@@ -349,9 +349,8 @@ fn choices_that_do_not_go_together_are_refused_and_auto_explains_itself() {
     let files = files();
     let index = files.index(Metric::Euclidean);
     for (how, says) in [
-        (How { method: Method::Ivf, ..How::default() }, "atlasknn index"),
-        (How { probes: Probes::Lists(3), ..How::default() }, "--index"),
         (How { refine: false, ..How::default() }, "--no-refine"),
+        (How { method: Method::Exact, probes: Probes::Lists(3), ..How::default() }, "--method exact"),
         (How { method: Method::Exact, probes: Probes::Recall(0.9), ..ivf(&index, Probes::Auto) }, "--method exact"),
     ] {
         let error = search(&SearchRequest { how, ..files.request("out") }).unwrap_err();

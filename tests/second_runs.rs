@@ -9,18 +9,17 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::sync::Mutex;
 
-use assert_cmd::cargo::cargo_bin_cmd;
 use atlasknn::job::request::{MapRequest, RunOptions, SearchRequest, TransferRequest, Within};
 use atlasknn::schedule::progress::{Observer, Silent, Stop};
 use atlasknn::weights::WeightKernel;
-use outputs::{array_bytes, mapping, noise, pbmc, search, search_request, write_npy, write_npy_f64};
+use outputs::{array_bytes, mapping, noise, pbmc, program, search, search_request, write_npy, write_npy_f64};
 
 fn write_rows(path: &Path, rows: usize) {
     write_npy(path, rows, 4, |row, column| noise(1, row, column));
 }
 
 fn typed(words: &[&str], paths: &[&Path]) -> Output {
-    cargo_bin_cmd!("atlasknn").args(words).args(paths).output().expect("the command starts")
+    program().args(words).args(paths).output().expect("the command starts")
 }
 
 #[test]

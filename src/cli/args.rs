@@ -139,7 +139,8 @@ pub struct IndexArgs {
     /// How far apart two cells are; searches of the index use the same
     #[arg(long, value_name = "NAME", default_value = "euclidean", value_parser = metric_parser(), help_heading = "What to index")]
     pub metric: Metric,
-    /// How many lists to cut the reference into: a number, or auto, which is four times the root of the number of cells
+    /// How many lists to cut the reference into: a number, or auto, which is four times the root of the number of cells, and
+    /// a list for every 64 cells where there are fewer than 65,536
     #[arg(long, value_name = "N", default_value = "auto", value_parser = values::lists, help_heading = "How to index")]
     pub lists: Lists,
     /// How coordinates are kept in the index
@@ -177,7 +178,7 @@ pub struct EvaluateArgs {
 /// `atlasknn info`.
 #[derive(Args, Clone, Debug)]
 pub struct InfoArgs {
-    /// An AnnData zarr store, an annbatch collection, a zarr array or a .npy file
+    /// An AnnData zarr store, an annbatch collection, a zarr array, a .npy file or an index
     pub store: PathBuf,
     #[command(flatten)]
     pub print: Print,
@@ -193,7 +194,7 @@ pub struct DevicesArgs {
 /// `atlasknn verify`.
 #[derive(Args, Clone, Debug)]
 pub struct VerifyArgs {
-    /// The output of `atlasknn map`, `atlasknn search` or `atlasknn transfer`
+    /// The output of `atlasknn map`, `search`, `transfer` or `index`
     #[arg(value_name = "OUT")]
     pub out: PathBuf,
     #[command(flatten)]

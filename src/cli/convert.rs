@@ -7,8 +7,8 @@ use super::flags::{Device, How, Mapping, Run, What, Within};
 use super::unbuilt;
 use super::values::{Encoding, Kernel, Lists, Method, NamesChoice};
 use crate::job::request::{
-    self, DeviceRequest, EvaluateRequest, IndexRequest, MapRequest, MappingRequest, Names, PresenceRequest, Probes,
-    RunOptions, SearchRequest, TransferRequest, Within as Limits,
+    self, DeviceRequest, EvaluateRequest, GraphOptions, IndexRequest, MapRequest, MappingRequest, Names,
+    PresenceRequest, Probes, RunOptions, SearchRequest, TransferRequest, Within as Limits,
 };
 use crate::store::folder::real_path;
 use crate::store::index::Encoding as Kept;
@@ -115,12 +115,13 @@ fn device(args: &Device, within: &Within) -> Result<DeviceRequest, Usage> {
 }
 
 /// How to search. Whether the choices go together depends on the index as well, so that is left to the job.
-fn approach(args: &How) -> request::How {
-    request::How {
+fn approach(args: &How) -> Result<request::How, Usage> {
+    Ok(request::How {
         method: match args.method {
             Method::Exact => request::Method::Exact,
             Method::Ivf => request::Method::Ivf,
-            Method::Auto | Method::Hnsw => request::Method::Auto,
+            Method::Hnsw => request::Method::Hnsw,
+            Method::Auto => request::Method::Auto,
         },
         index: args.index.clone(),
         probes: match (args.nprobe, args.recall) {
@@ -130,7 +131,22 @@ fn approach(args: &How) -> request::How {
         },
         strict: args.strict,
         refine: !args.no_refine,
+        graph: graph(args)?,
+    })
+}
+
+fn graph(args: &How) -> Result<GraphOptions, Usage> {
+    let typed =
+        [("--hnsw-m", args.hnsw_m), ("--hnsw-ef-construction", args.hnsw_ef_construction), ("--hnsw-ef", args.hnsw_ef)];
+    if let Some((flag, _)) = typed.iter().find(|(_, value)| value.is_some() && args.method != Method::Hnsw) {
+        return refuse(format!("{flag} is about a graph: add --method hnsw, or leave it out"));
     }
+    let usual = GraphOptions::default();
+    Ok(GraphOptions {
+        m: args.hnsw_m.unwrap_or(usual.m),
+        ef_construction: args.hnsw_ef_construction.unwrap_or(usual.ef_construction),
+        ef: args.hnsw_ef.unwrap_or(usual.ef),
+    })
 }
 
 fn search_request(sides: &Sides, what: &What, how: &How, within: &Within, args: &Run) -> Result<SearchRequest, Usage> {
@@ -157,7 +173,7 @@ fn search_request(sides: &Sides, what: &What, how: &How, within: &Within, args: 
         exclude_group: what.exclude_group.clone(),
         compat: what.compat.is_some(),
         device: device(&how.device, within)?,
-        how: approach(how),
+        how: approach(how)?,
         within: limits(within),
         run: run(args),
     })

@@ -72,6 +72,58 @@ fn each_search_flag_reaches_its_place() {
 }
 
 #[test]
+fn each_flag_of_an_index_reaches_its_place() {
+    use crate::job::request::{How, Method, Probes};
+    let index = Some(std::path::PathBuf::from("i.index"));
+    for (flags, wanted) in [
+        ("--index i.index", How { index: index.clone(), ..How::default() }),
+        ("--method exact --index i.index", How { method: Method::Exact, index: index.clone(), ..How::default() }),
+        (
+            "--method ivf --index i.index --nprobe 7 --no-refine",
+            How {
+                method: Method::Ivf,
+                index: index.clone(),
+                probes: Probes::Lists(7),
+                refine: false,
+                ..How::default()
+            },
+        ),
+        (
+            "--index i.index --recall 0.95 --strict",
+            How { index: index.clone(), probes: Probes::Recall(0.95), strict: true, ..How::default() },
+        ),
+    ] {
+        assert_eq!(mapped(&format!("r -o out {flags}")).search.how, wanted, "{flags}");
+    }
+    for (flags, says) in [
+        ("--index out/i.index", "holds the INDEX"),
+        ("--index i --nprobe 3 --recall 0.9", "cannot be used with"),
+        ("--index i --nprobe 3 --strict", "cannot be used with"),
+        ("--index i --nprobe 0", "--nprobe"),
+        ("--index i --recall 1.5", "--recall"),
+    ] {
+        let message = map_of(&format!("r -o out {flags}")).expect_err(flags);
+        assert!(message.contains(says), "{flags}: {message}");
+    }
+}
+
+#[test]
+fn each_flag_of_building_an_index_reaches_its_place() {
+    let of = |line: &str| match parsed(&format!("index r.zarr -o i.index {line}")) {
+        Ok(Command::Index(args)) => index(&args).unwrap_or_else(|usage| panic!("{line}: {}", usage.0)),
+        other => panic!("{line}: {other:?}"),
+    };
+    let plain = of("");
+    assert_eq!((plain.rep.as_str(), plain.metric, plain.lists), ("X_pca", Metric::Euclidean, None));
+    assert_eq!((plain.encoding, plain.run), (Kept::F32, RunOptions::default()));
+    for (name, encoding) in [("f16", Kept::F16), ("sq8", Kept::Sq8), ("pq", Kept::Pq)] {
+        let request = of(&format!("--encoding {name} --lists 77 --metric cosine --rep X_scvi --seed 3 --resume"));
+        assert_eq!((request.encoding, request.lists, request.metric), (encoding, Some(77), Metric::Cosine));
+        assert_eq!((request.rep.as_str(), request.run.seed, request.run.resume), ("X_scvi", 3, true));
+    }
+}
+
+#[test]
 fn each_device_flag_reaches_its_place() {
     let variant = Some("wide".to_owned());
     for (flags, wanted) in [

@@ -48,26 +48,38 @@ pub struct What {
 #[command(next_help_heading = "How to search")]
 pub struct How {
     /// Find the true neighbours (exact), or nearly all of them in far less time by comparing each cell only with those of
-    /// the nearest lists of an index (ivf; needs --index); auto is exact while that is quick (hnsw: not built yet)
+    /// the nearest lists of an index (ivf) or with those that a graph leads to (hnsw: the reference must fit into memory, and
+    /// the graph is built by each run); auto is exact while that is quick, else exact or ivf, what is quicker
     #[arg(long, value_enum, default_value = "auto", hide_possible_values = true)]
     pub method: Method,
     /// Search through this index of the reference, made by atlasknn index. With --method exact, what it shows to be too
-    /// far is left out, and the result is the same
+    /// far is left out, and the result is the same [default: where ivf needs one, it is built first and kept beside OUT,
+    /// in atlasknn-cache]
     #[arg(long, value_name = "INDEX")]
     pub index: Option<std::path::PathBuf>,
     /// Look into so many lists of the index; makes auto ivf
     #[arg(long, value_name = "N", conflicts_with = "recall")]
     pub nprobe: Option<NonZeroU32>,
     /// Look into as many lists as find this share of the true neighbours, tried on a sample of the query first; makes auto
-    /// ivf [default: 0.99]
+    /// ivf [default: 0.99]. With hnsw, warn where a sample shows that fewer were found
     #[arg(long, value_name = "SHARE", value_parser = values::recall)]
     pub recall: Option<f64>,
     /// Fail where the recall, measured at the end on another sample, is below --recall; otherwise that is a warning
     #[arg(long, conflicts_with = "nprobe")]
     pub strict: bool,
-    /// Keep the distances as a compressed index has them, instead of taking the exact ones from the reference
+    /// Keep the distances as a compressed index has them, instead of taking exact ones from the reference for more
+    /// neighbours than are kept (f16: 16 more, sq8: twice as many and 16, pq: four times as many and 64; at most 256)
     #[arg(long)]
     pub no_refine: bool,
+    /// Links of each cell in the graph of --method hnsw, 2 to 256 [default: 16]
+    #[arg(long, value_name = "M")]
+    pub hnsw_m: Option<u32>,
+    /// Candidates that are kept while a cell's links are chosen, 1 to 10000 [default: 200]
+    #[arg(long, value_name = "N")]
+    pub hnsw_ef_construction: Option<u32>,
+    /// Candidates that are kept while a cell of the query is searched, 1 to 10000; more find more [default: 128]
+    #[arg(long, value_name = "N")]
+    pub hnsw_ef: Option<u32>,
     #[command(flatten)]
     pub device: Device,
 }

@@ -79,9 +79,14 @@ Examples:
         --rep X_emb --reference-rep X_scvi
   Neighbours of every cell among the cells of the other batches:
     atlasknn search cells.zarr -o neighbours.zarr --exclude-group batch
-  Nearly all true neighbours in far less time, through an index made by `atlasknn index`:
+  Nearly all true neighbours in far less time, through an index that is built first:
+    atlasknn search query.zarr atlas.zarr -o neighbours.zarr --rep X_scvi --method ivf
+  The same through an index made by `atlasknn index`:
     atlasknn search query.zarr atlas.zarr -o neighbours.zarr --rep X_scvi \\
         --index atlas.index --recall 0.99
+  Through a graph in memory, with more candidates than usual:
+    atlasknn search query.zarr atlas.zarr -o neighbours.zarr --rep X_scvi \\
+        --method hnsw --hnsw-ef 300
   Plain arrays, within 4 GiB of memory:
     atlasknn search query.npy reference.npy -o neighbours.zarr --host-memory 4GiB";
 
@@ -129,7 +134,8 @@ Examples:
 
 pub const INFO: &str = "\
 Lists the arrays and columns of a store, with shape, type and size, and says for each what it can be used as: \
-coordinates to search (--rep), a label (--label), a number (--value) or an embedding (--obsm) to transfer.";
+coordinates to search (--rep), a label (--label), a number (--value) or an embedding (--obsm) to transfer. Of an index it \
+shows how many lists it has and how evenly cells are spread over them.";
 
 pub const INFO_EXAMPLES: &str = "\
 Examples:
@@ -151,11 +157,14 @@ Examples:
 
 pub const VERIFY: &str = "\
 Reads an output again and checks that every chunk is there, that checksums are right, and that the neighbours of every \
-cell are sorted and in range. Problems are listed, and the exit code is 1 if there are any.";
+cell are sorted and in range; of an index, that every cell is in it once and no farther from the centre of its list than \
+the index says. Problems are listed, and the exit code is 1 if there are any.";
 
 pub const VERIFY_EXAMPLES: &str = "\
 Examples:
   After copying a result to another machine:
     atlasknn verify mapped.zarr
+  Is an index whole:
+    atlasknn verify atlas.index
   In a script:
     atlasknn verify mapped.zarr --quiet && echo fine";

@@ -27,6 +27,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use clap::error::ErrorKind;
 
+use crate::engine::hnsw::is_guarded;
 use args::Cli;
 use console::{Failure, Mark};
 
@@ -35,6 +36,13 @@ use console::{Failure, Mark};
 #[must_use]
 pub fn main() -> ExitCode {
     heap::give_large_buffers_back();
+    let usual = std::panic::take_hook();
+    // What becomes an error is told by that alone.
+    std::panic::set_hook(Box::new(move |panic| {
+        if !is_guarded() {
+            usual(panic);
+        }
+    }));
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return not_parsed(&error),

@@ -1,8 +1,8 @@
 //! Carries a command out: request, plan or run, result.
 
 use std::process;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock};
 
 use super::args::{Command, EvaluateArgs, IndexArgs, InfoArgs, MapArgs, SearchArgs, TransferArgs, VerifyArgs};
 use super::console::{self, Failure, print};
@@ -136,7 +136,7 @@ fn planned(talk: Talk, run: &Run, plan: impl Fn() -> Result<PlanReport, Error>) 
 
 /// Runs with progress shown and Ctrl-C heard.
 pub fn watched<T>(talk: Talk, work: impl FnOnce(&dyn Observer, &Stop) -> Result<T, Error>) -> Result<T, Failure> {
-    static STOP: Stop = Stop::new();
+    static STOP: LazyLock<Stop> = LazyLock::new(Stop::new);
     let progress = Arc::new(Progress::new(talk));
     heed(&STOP, &progress);
     let outcome = work(progress.as_ref(), &STOP);

@@ -35,6 +35,7 @@ pub fn outcome_json(outcome: &Outcome) -> Value {
         "bytes_written": outcome.bytes_written,
         "peak_memory_bytes": outcome.peak_memory_bytes,
         "recall": outcome.recall,
+        "recall_interval": outcome.recall_interval.map(|(low, high)| [low, high]),
         "share_of_pairs": outcome.share_of_pairs,
         "out": outcome.out.display().to_string(),
     })

@@ -63,6 +63,8 @@ fn json_has_exactly_the_promised_keys() {
         "bytes_written",
         "peak_memory_bytes",
         "recall",
+        "recall_interval",
+        "share_of_pairs",
         "out",
     ];
     assert_eq!(keys(&value), wanted);

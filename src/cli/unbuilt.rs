@@ -1,8 +1,8 @@
 //! Choices the parser knows and nothing carries out yet: each is refused with one sentence that names it.
 
 use super::args::{MapArgs, SearchArgs, TransferArgs};
-use super::flags::{How, Mapping, Scanpy};
-use super::values::{Kernel, Method};
+use super::flags::{Mapping, Scanpy};
+use super::values::Kernel;
 
 /// Whether a choice was made, and what to say about it.
 type Choice = (bool, String);
@@ -13,14 +13,13 @@ fn said(made: bool, sentence: &str) -> Choice {
 
 /// What of a `map` is not built yet.
 pub fn map(args: &MapArgs) -> Option<String> {
-    let groups = [how(&args.how), mapping(&args.mapping), scanpy(args.scanpy)];
+    let groups = [mapping(&args.mapping), scanpy(args.scanpy)];
     first(groups.into_iter().flatten())
 }
 
 /// What of a `search` is not built yet.
 pub fn search(args: &SearchArgs) -> Option<String> {
-    let groups = [how(&args.how), scanpy(args.scanpy)];
-    first(groups.into_iter().flatten())
+    first(scanpy(args.scanpy).into_iter())
 }
 
 /// What of a `transfer` is not built yet.
@@ -31,11 +30,6 @@ pub fn transfer(args: &TransferArgs) -> Option<String> {
 
 fn first(choices: impl Iterator<Item = Choice>) -> Option<String> {
     choices.into_iter().find_map(|(made, sentence)| made.then_some(sentence))
-}
-
-fn how(args: &How) -> Vec<Choice> {
-    let sentence = "--method hnsw is not built yet: use --method ivf with an --index, or --method exact";
-    vec![said(args.method == Method::Hnsw, sentence)]
 }
 
 fn mapping(args: &Mapping) -> Vec<Choice> {

@@ -18,7 +18,7 @@ pub enum Method {
     Exact,
     /// The lists nearest the query only
     Ivf,
-    /// Not built yet: a graph search inside each partition
+    /// What a graph of the reference leads to only
     Hnsw,
 }
 

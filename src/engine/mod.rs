@@ -4,6 +4,7 @@
 pub(crate) mod conformance;
 pub mod cpu;
 pub mod gpu;
+pub mod hnsw;
 pub mod several;
 mod visits;
 

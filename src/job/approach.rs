@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use super::cache::Foreseen;
 use super::inputs::Inputs;
 use super::request::{How, Method, Probes, SearchRequest};
 use super::run::Run;
@@ -20,6 +21,7 @@ use crate::route::Router;
 use crate::route::all::AllRows;
 use crate::route::ivf::{Bounded, Cut, Lists, Probing, nearest_by_engine, refusal};
 use crate::store::index::{Encoding, Index};
+use crate::store::prepared::Preparation;
 use crate::units::K;
 
 /// Lists that give each query its bound. Fewer give worse bounds, more are visited for nothing: between 2 and 16 it hardly
@@ -29,6 +31,19 @@ const SEEDS: usize = 4;
 /// Lists that are visited, as a share of all, before it is known how many find the recall that is asked for.
 const GUESSED_SHARE: usize = 16;
 const GUESSED: std::ops::RangeInclusive<usize> = 8..=256;
+
+const PROBES_OF_EXACT: &str = "--nprobe and --recall are about a search that is not exact; leave out --method exact";
+const STRICT_OF_EXACT: &str = "--strict is about a search that is not exact; leave it out, or --method exact";
+
+fn refuse<T>(message: impl Into<String>) -> Result<T, Error> {
+    Err(JobError::Refused(message.into()).into())
+}
+
+/// Lists that are visited of so many where nothing is known yet.
+#[must_use]
+pub fn guessed(lists: usize) -> usize {
+    (lists / GUESSED_SHARE).clamp(*GUESSED.start(), *GUESSED.end()).min(lists)
+}
 
 /// What is visited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,45 +59,76 @@ pub enum Approach {
     },
     /// Every list that may hold a neighbour.
     Within,
+    /// What a graph of the reference leads to.
+    Graph,
 }
 
 impl Approach {
     /// What an output says it was found by.
     #[must_use]
     pub fn method(self) -> &'static str {
-        if matches!(self, Self::Near { .. }) { "ivf" } else { "exact" }
+        match self {
+            Self::All | Self::Within => "exact",
+            Self::Near { .. } => "ivf",
+            Self::Graph => "hnsw",
+        }
     }
 
-    /// The approaches that a request leaves open, the first choice first. Without an index there is only one.
+    /// Whether all true neighbours are found.
+    #[must_use]
+    pub fn is_exact(self) -> bool {
+        matches!(self, Self::All | Self::Within)
+    }
+
+    /// The approaches that a request without an index leaves open, the first choice first: one that needs an index builds
+    /// it, as `foreseen`.
     ///
     /// # Errors
     /// Choices that do not go together.
-    pub fn candidates(how: &How, through: Option<&Through>, metric: Metric) -> Result<Vec<Self>, Error> {
-        let refuse = |message: String| Err(JobError::Refused(message).into());
+    pub fn without_index(how: &How, foreseen: Foreseen) -> Result<Vec<Self>, Error> {
         let asked_for_lists = how.probes != Probes::Auto;
-        let Some(through) = through else {
-            return match how.method {
-                Method::Ivf => refuse(
-                    "--method ivf needs an index: build one with `atlasknn index`, and name it with --index".to_owned(),
-                ),
-                _ if !how.refine => refuse(
-                    "--no-refine is about what a compressed index finds; name the index with --index, or leave it out"
-                        .to_owned(),
-                ),
-                _ if asked_for_lists => {
-                    refuse("--nprobe and --recall are about the lists of an index; name one with --index".to_owned())
-                }
-                _ => Ok(vec![Self::All]),
-            };
-        };
+        if !how.refine {
+            return refuse(
+                "--no-refine is about what a compressed index finds; name the index with --index, or leave it out",
+            );
+        }
+        let near = foreseen.approach(how.probes);
+        match how.method {
+            Method::Exact if how.strict => refuse(STRICT_OF_EXACT),
+            Method::Exact if asked_for_lists => refuse(PROBES_OF_EXACT),
+            Method::Exact => Ok(vec![Self::All]),
+            Method::Ivf => Ok(vec![near]),
+            Method::Hnsw if matches!(how.probes, Probes::Lists(_)) => {
+                refuse("--nprobe is about the lists of --method ivf; a graph has --hnsw-ef")
+            }
+            Method::Hnsw => Ok(vec![Self::Graph]),
+            Method::Auto if asked_for_lists => Ok(vec![near]),
+            Method::Auto => Ok(vec![Self::All, near]),
+        }
+    }
+
+    /// The approaches that a request through an index leaves open, the first choice first.
+    ///
+    /// # Errors
+    /// Choices that do not go together.
+    pub fn through(how: &How, through: &Through, metric: Metric) -> Result<Vec<Self>, Error> {
+        let asked_for_lists = how.probes != Probes::Auto;
+        let codes = through.index.encoding() != Encoding::F32;
+        if !how.refine && !codes {
+            return refuse(format!("the index {} keeps rows as they are; leave out --no-refine", through.name));
+        }
+        if !how.refine && matches!(how.probes, Probes::Recall(_)) {
+            return refuse(
+                "--recall counts on exact distances for what is found in the lists; leave out --no-refine, or use --nprobe",
+            );
+        }
         let near = match how.probes {
             Probes::Lists(nprobe) => Self::Near { nprobe: through.at_most(nprobe), guess: false },
-            _ => Self::Near { nprobe: through.guess(), guess: true },
+            _ => Self::Near { nprobe: guessed(through.lists.len()), guess: true },
         };
         match how.method {
-            Method::Exact if asked_for_lists => refuse(
-                "--nprobe and --recall are about a search that is not exact; leave out --method exact".to_owned(),
-            ),
+            Method::Exact if how.strict => refuse(STRICT_OF_EXACT),
+            Method::Exact if asked_for_lists => refuse(PROBES_OF_EXACT),
             Method::Exact => match (refusal(metric), through.index.encoding()) {
                 (Some(why), _) => refuse(why),
                 (None, Encoding::F32) => Ok(vec![Self::Within]),
@@ -93,6 +139,9 @@ impl Approach {
                 )),
             },
             Method::Ivf => Ok(vec![near]),
+            Method::Hnsw => refuse(
+                "--method hnsw makes a graph of its own and uses no index; leave out --index, or use --method ivf",
+            ),
             Method::Auto if asked_for_lists => Ok(vec![near]),
             Method::Auto => Ok(vec![Self::All, near]),
         }
@@ -146,6 +195,20 @@ impl Through {
             ))
             .into());
         }
+        let prepared = Preparation::of(wanted).is_some() || wanted.ignores_offset();
+        if request.how.method == Method::Exact
+            && prepared
+            && inputs.has_float64()
+            && self.index.preparation()?.is_none()
+        {
+            return Err(JobError::Unfit(format!(
+                "the index {} is of float32 rows and {} is float64: a search of both without it takes the same off both \
+                 sides before it rounds; leave out --index, or store both sides alike",
+                self.name,
+                inputs.queries.source.name()
+            ))
+            .into());
+        }
         Ok(())
     }
 
@@ -172,12 +235,15 @@ impl Through {
         self.lists.len() as u64 * (self.index.dim() as u64 * 8 + 24)
     }
 
-    fn at_most(&self, nprobe: u32) -> usize {
-        usize::try_from(nprobe).unwrap_or(usize::MAX).min(self.lists.len())
+    /// Host bytes of ranking its lists for some queries, on so many threads.
+    #[must_use]
+    pub fn measured_bytes(&self, threads: usize) -> u64 {
+        let (lists, dim) = (self.lists.len() as u64, self.index.dim() as u64);
+        8 * (lists * (dim + 1) + threads as u64 * (lists + dim))
     }
 
-    fn guess(&self) -> usize {
-        (self.lists.len() / GUESSED_SHARE).clamp(*GUESSED.start(), *GUESSED.end()).min(self.lists.len())
+    fn at_most(&self, nprobe: u32) -> usize {
+        usize::try_from(nprobe).unwrap_or(usize::MAX).min(self.lists.len())
     }
 
     /// What the plan must know of lists; `None` where they are not used.
@@ -189,7 +255,7 @@ impl Through {
         engine: &dyn Engine,
     ) -> Option<ListsInput> {
         let (nearest, bounded) = match approach {
-            Approach::All => return None,
+            Approach::All | Approach::Graph => return None,
             Approach::Near { nprobe, .. } => (nprobe, false),
             Approach::Within => (SEEDS.min(self.lists.len()), true),
         };

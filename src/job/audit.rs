@@ -2,8 +2,10 @@
 
 use serde_json::{Value, json};
 
+use super::approach::Approach;
 use super::output::Output;
 use super::planned::Planned;
+use super::request::Probes;
 use super::run::Run;
 use super::sample::{Sample, written};
 use crate::error::{Error, JobError};
@@ -41,7 +43,10 @@ impl Recall {
         let mut means: Vec<f64> = (0..RESAMPLES).map(|_| mean((0..each.len()).filter_map(|_| drawn()).sum())).collect();
         means.sort_unstable_by(f64::total_cmp);
         let percentile = |share: usize| means[(RESAMPLES - 1) * share / 1_000];
-        Self { mean: mean(each.iter().sum()), interval: (percentile(25), percentile(975)), queries: each.len() }
+        let mean = mean(each.iter().sum());
+        // A sample without a miss has no spread, and 3 of its number of others may still miss (the rule of three).
+        let low = if mean < 1.0 { percentile(25) } else { (1.0 - 3.0 / each.len() as f64).max(0.0) };
+        Self { mean, interval: (low, percentile(975)), queries: each.len() }
     }
 
     /// For the manifest.
@@ -51,7 +56,7 @@ impl Recall {
             "recall": self.mean,
             "recall_low": self.interval.0,
             "recall_high": self.interval.1,
-            "interval": "95 %, bootstrap over queries",
+            "interval": "95 %, bootstrap over queries; rule of three where none misses",
             "queries": self.queries,
             "recall_asked": asked,
         })
@@ -82,6 +87,7 @@ pub fn recalls(found: &TopK, truth: &TopK, band: Option<TieBand>) -> Vec<f64> {
 /// The first error of reading or searching; [`JobError::Unfit`] for a recall below the one asked for, with --strict.
 pub fn audit(planned: &mut Planned<'_>, output: &Output, run: &Run<'_>) -> Result<Recall, Error> {
     let seed = planned.request.run.seed ^ SEED;
+    planned.drop_graph();
     let sample = Sample::search(planned, seed, Stage::Audit, run)?;
     let neighbours = Neighbours::open(&output.folder)?;
     let found = written(&sample.rows, neighbours.k(), |rows| neighbours.read(rows))?;
@@ -89,21 +95,38 @@ pub fn audit(planned: &mut Planned<'_>, output: &Output, run: &Run<'_>) -> Resul
     let through = planned.through.as_ref();
     let exact = through.is_none_or(|t| t.index.encoding() == Encoding::F32 || t.refines(planned.request));
     let recall = Recall::of(&recalls(&found, &sample.truth, exact.then_some(band)), seed);
-    tell(recall, planned, run)?;
+    let Recall { mean, interval: (low, high), queries } = recall;
+    tell(mean, &format!(" (95 % interval {low:.4} to {high:.4}, of {queries} queries)"), planned, run)?;
     Ok(recall)
 }
 
-fn tell(recall: Recall, planned: &Planned<'_>, run: &Run<'_>) -> Result<(), Error> {
-    let Recall { mean, interval: (low, high), queries } = recall;
-    let measured = format!(
-        "audited recall at k = {}: {mean:.4} (95 % interval {low:.4} to {high:.4}, bootstrap over {queries} queries)",
-        planned.request.k
-    );
-    let asked = planned.request.how.probes.recall();
+/// The recall that was asked for. A graph is not set up for one, so it has to be asked for by name.
+#[must_use]
+pub fn asked(planned: &Planned<'_>) -> Option<f64> {
+    match (planned.approach, planned.request.how.probes) {
+        (Approach::Graph, Probes::Auto) if !planned.request.how.strict => None,
+        (_, probes) => probes.recall(),
+    }
+}
+
+/// Says what recall was measured, and how surely.
+///
+/// # Errors
+/// [`JobError::Unfit`] where it is below the one asked for, with --strict.
+pub fn tell(mean: f64, surely: &str, planned: &Planned<'_>, run: &Run<'_>) -> Result<(), Error> {
+    let measured = format!("audited recall at k = {}: {mean:.4}{surely}", planned.request.k);
+    let asked = asked(planned);
     match asked.filter(|asked| mean < *asked) {
         None => run.observer.note(&measured),
         Some(asked) => {
-            let advice = "ask for more with --recall or --nprobe";
+            let encoding = planned.through.as_ref().map_or(Encoding::F32, |through| through.index.encoding());
+            let advice = match (planned.approach, encoding) {
+                (Approach::Graph, _) => {
+                    "raise --hnsw-ef, --hnsw-m or --hnsw-ef-construction, or use --method ivf".to_owned()
+                }
+                (_, Encoding::F32) => "ask for more with --recall or --nprobe".to_owned(),
+                _ => format!("ask for more with --recall or --nprobe, or index with more than {}", encoding.name()),
+            };
             let message = format!("{measured} is below the {asked} that was asked for; {advice}");
             if planned.request.how.strict {
                 return Err(JobError::Unfit(format!("{message} (--strict)")).into());
@@ -160,7 +183,7 @@ mod tests {
         let width = |recall: Recall| recall.interval.1 - recall.interval.0;
         // 2 · 1.96 · 0.2 / √n
         assert!((width(few) / 0.0784 - 1.0).abs() < 0.2 && (width(many) / 0.00784 - 1.0).abs() < 0.2);
-        assert_eq!(Recall::of(&[1.0; 7], 3).interval, (1.0, 1.0));
-        assert_eq!(Recall::of(&[], 3), Recall { mean: 1.0, interval: (1.0, 1.0), queries: 0 });
+        assert_eq!(Recall::of(&[1.0; 300], 3).interval, (0.99, 1.0), "one query in a hundred may miss");
+        assert_eq!(Recall::of(&[], 3), Recall { mean: 1.0, interval: (0.0, 1.0), queries: 0 });
     }
 }

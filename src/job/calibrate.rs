@@ -12,8 +12,9 @@ use super::run::Run;
 use super::sample::Sample;
 use crate::block::{RowBlock, RowIds};
 use crate::error::{Error, JobError};
-use crate::route::ivf::nearest_lists;
+use crate::route::ivf::list_ranks;
 use crate::schedule::progress::Stage;
+use crate::store::index::Encoding;
 use crate::topk::TopK;
 
 /// Distinguishes the sample of a calibration from others of the same seed.
@@ -34,6 +35,11 @@ impl Planned<'_> {
         else {
             return Ok(());
         };
+        if recall >= 1.0 {
+            // What held for a sample is no promise for the others.
+            let all = self.through.as_ref().map_or(1, |through| through.lists.len());
+            return self.visit_lists(all, run);
+        }
         let known = match earlier {
             Some(earlier) => self.known(earlier, recall)?,
             None => None,
@@ -47,8 +53,14 @@ impl Planned<'_> {
         let ranks = ranks(self, through, &sample, run)?;
         let lists = through.lists.len();
         let nprobe = enough(&ranks, lists, recall);
+        let encoding = through.index.encoding();
+        let lost = if encoding == Encoding::F32 {
+            String::new()
+        } else {
+            format!("; what {} loses of them is not counted, and the audit will tell", encoding.name())
+        };
         run.observer.note(&format!(
-            "visiting {nprobe} of {lists} lists: {} of a sample's true neighbours are there, for a recall of {recall}",
+            "visiting {nprobe} of {lists} lists: {} of a sample's true neighbours are there, for a recall of {recall}{lost}",
             mean(&shares(&ranks, nprobe))
         ));
         self.visit_lists(nprobe, run)
@@ -66,24 +78,16 @@ impl Planned<'_> {
 /// For each query of the sample, from 0, the ranks of the lists of its true neighbours.
 fn ranks(planned: &Planned<'_>, through: &Through, sample: &Sample, run: &Run<'_>) -> Result<Vec<Vec<usize>>, Error> {
     let list_of = lists_of(&sample.truth, through, run)?;
-    let dim = through.index.dim();
     let ids = RowIds::Range(0..sample.rows.len() as u64);
-    let queries = RowBlock::new(ids, dim, sample.values.clone())?;
-    let lists = through.lists.len();
-    let near = run.pool.install(|| nearest_lists(planned.request.metric, &through.lists, &queries, lists));
-    let mut rank_of = vec![0; lists];
-    let mut ranks = Vec::with_capacity(queries.rows());
-    for (row, near) in near.chunks_exact(lists).enumerate() {
-        for (rank, &list) in near.iter().enumerate() {
-            rank_of[usize::try_from(list).unwrap_or(usize::MAX)] = rank;
-        }
-        let ids = sample.truth.neighbours(row).0;
-        ranks.push(ids.iter().filter_map(|id| list_of.get(id)).map(|&list| rank_of[list]).collect());
-    }
-    Ok(ranks)
+    let queries = RowBlock::new(ids, through.index.dim(), sample.values.clone())?;
+    // An id that the index does not have is found by no number of lists.
+    let list = |id: &u64| list_of.get(id).copied().unwrap_or(usize::MAX);
+    let lists = |row: usize| sample.truth.neighbours(row).0.iter().map(list).collect();
+    let lists: Vec<Vec<usize>> = (0..queries.rows()).map(lists).collect();
+    Ok(run.pool.install(|| list_ranks(planned.request.metric, &through.lists, &queries, &lists)))
 }
 
-/// The list of each true neighbour.
+/// The list of each true neighbour, `usize::MAX` of one that the index does not have.
 fn lists_of(truth: &TopK, through: &Through, run: &Run<'_>) -> Result<HashMap<u64, usize>, Error> {
     let mut lists: HashMap<u64, usize> =
         (0..truth.rows()).flat_map(|row| truth.neighbours(row).0).map(|&id| (id, usize::MAX)).collect();
@@ -101,8 +105,6 @@ fn lists_of(truth: &TopK, through: &Through, run: &Run<'_>) -> Result<HashMap<u6
         }
         start = end;
     }
-    // An id that the index does not have is found by no number of lists.
-    lists.retain(|_, list| *list != usize::MAX);
     Ok(lists)
 }
 

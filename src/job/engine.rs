@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use super::manifest::EngineRecord;
-use super::request::{DeviceChoice, DeviceRequest};
+use super::request::{DeviceChoice, DeviceRequest, SearchRequest};
 use super::run::{Run, processor_name};
 use super::variants::{self, driver};
 use crate::engine::Engine;
 use crate::engine::cpu::{CpuConfig, CpuEngine};
 use crate::engine::gpu::{Adapter, AdapterChoice, DEFAULT_MEMORY, GpuConfig, GpuEngine, Variant, choose};
+use crate::engine::hnsw::{self, GraphCounts, HnswConfig};
 use crate::engine::several::Several;
-use crate::error::{EngineError, Error};
+use crate::error::{EngineError, Error, JobError};
 use crate::metric::Metric;
 use crate::units::K;
 
@@ -95,6 +96,35 @@ impl Opened {
             variant: engine.simd().to_owned(),
         };
         Ok(Self { engine: Box::new(engine), record, reopen: None })
+    }
+
+    /// A graph of the reference, on the CPU.
+    ///
+    /// # Errors
+    /// A device, metric or options that no graph can be made with.
+    pub fn graph(request: &SearchRequest, counts: &Arc<GraphCounts>, run: &Run<'_>) -> Result<Self, Error> {
+        let metric = request.metric;
+        let refused = |error: EngineError| JobError::Refused(error.to_string());
+        if request.device.choice.is_gpu() {
+            let message = "--method hnsw runs on the CPU only; leave out --device, or use --method ivf";
+            return Err(JobError::Refused(message.to_owned()).into());
+        }
+        hnsw::check_metric(metric).map_err(refused)?;
+        let config = HnswConfig {
+            metric,
+            pool: Arc::clone(&run.pool),
+            options: request.how.graph.check().map_err(refused)?,
+            exact_rows: hnsw::EXACT_ROWS,
+            stop: run.stop.flag(),
+            counts: Arc::clone(counts),
+        };
+        let record = EngineRecord {
+            device: "cpu".to_owned(),
+            adapter: processor_name(),
+            driver: String::new(),
+            variant: "hnsw".to_owned(),
+        };
+        Ok(Self { engine: hnsw::open(config).map_err(refused)?, record, reopen: None })
     }
 
     fn gpu(choice: AdapterChoice, request: &DeviceRequest, metric: Metric, run: &Run<'_>) -> Result<Self, EngineError> {

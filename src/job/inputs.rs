@@ -67,7 +67,12 @@ impl Inputs {
         match through {
             Some(through) => {
                 through.check(request, &inputs)?;
-                inputs.prepare_as(through.index.preparation()?)?;
+                let preparation = through.index.preparation()?;
+                if preparation.is_none() && request.metric.ignores_offset() && inputs.has_float64() {
+                    let nothing = vec![0.0; q];
+                    inputs.rounding = Some(rounding(&*inputs.queries.source, &*inputs.references.source, &nothing)?);
+                }
+                inputs.prepare_as(preparation)?;
             }
             None => inputs.prepare(request.metric)?,
         }
@@ -83,10 +88,15 @@ impl Inputs {
         Ok(json!({ "query": self.queries.source.fingerprint()?, "reference": reference }))
     }
 
+    /// Whether rows of a side are rounded.
+    #[must_use]
+    pub fn has_float64(&self) -> bool {
+        [&self.queries, &self.references].iter().any(|cells| cells.source.dtype() == FloatType::F64)
+    }
+
     /// float64 rows are rounded to float32 once; what can be taken off before that is taken off in float64.
     fn prepare(&mut self, metric: Metric) -> Result<(), Error> {
-        let is_f64 = |cells: &Cells| cells.source.dtype() == FloatType::F64;
-        if !is_f64(&self.queries) && !is_f64(&self.references) {
+        if !self.has_float64() {
             return Ok(());
         }
         let centre = if metric.ignores_offset() { Some(centre(&*self.references.source)?) } else { None };

@@ -5,6 +5,7 @@
 
 mod approach;
 mod audit;
+mod cache;
 mod calibrate;
 mod checkpoint;
 mod columns;
@@ -12,6 +13,7 @@ mod engine;
 mod evaluate;
 mod explain;
 mod finish;
+mod graph;
 mod groups;
 mod index;
 mod inputs;
@@ -46,7 +48,6 @@ use crate::plan::mapping::{MappingInput, MappingPlan};
 use crate::schedule::progress::{Observer, Silent, Stop};
 use crate::store::folder::real_path;
 use crate::units::ByteCount;
-use approach::Approach;
 use finish::Axes;
 use manifest::{EngineRecord, FORMAT, Manifest};
 use output::Output;
@@ -97,7 +98,7 @@ pub fn map(request: &MapRequest, observer: &dyn Observer, stop: &Stop) -> Result
 fn plan(request: &SearchRequest, mapping: Option<&MappingRequest>) -> Result<PlanReport, Error> {
     let stop = Stop::new();
     let run = Run::begin(&request.within, &Silent, &stop)?;
-    let planned = Planned::new(request, &run)?;
+    let planned = Planned::new(request, None, &run)?;
     let mapping = plan_mapping(&planned, mapping, &run)?;
     let mapping = mapping.as_ref().map(|(input, plan)| (input, plan));
     Ok(report::report(Some(&subject(&planned)?), Some(&planned.plan), mapping, &run))
@@ -151,12 +152,13 @@ fn job(
     stop: &Stop,
 ) -> Result<Outcome, Error> {
     let run = Run::begin(&request.within, observer, stop)?;
-    let mut planned = Planned::new(request, &run)?;
-    let mapping_plan = plan_mapping(&planned, mapping, &run)?;
-    let inputs = [Some(&request.query), request.reference.as_ref()];
+    let inputs = [Some(&request.query), request.reference.as_ref(), request.how.index.as_ref()];
     check_place(&request.out, inputs.into_iter().flatten().map(std::path::PathBuf::as_path))?;
     let earlier = output::earlier(&request.out, &request.run, &run.io)?;
+    let planned = Planned::new(request, earlier.as_ref(), &run)?;
+    let mapping_plan = plan_mapping(&planned, mapping, &run)?;
     warnings::tell(&planned, mapping, &run)?;
+    let (mut planned, own_index) = planned.build_index(earlier.as_ref(), &run)?;
     planned.settle(earlier.as_ref(), &run)?;
     let manifest = manifest(&planned, mapping)?;
     let writes = planned.plan.bytes_written + mapping_plan.as_ref().map_or(0, |(_, plan)| plan.bytes_written);
@@ -167,16 +169,18 @@ fn job(
     if output.manifest.finished {
         run.observer.note("everything is done already");
         outcome.recall = output.manifest.recall;
+        if let Some(mean) = outcome.recall {
+            audit::tell(mean, "", &planned, &run)?;
+        }
         run.fill(&mut outcome);
         return Ok(outcome);
     }
+    planned.tell_graph(&run);
     let done = planned.run(&output, &run)?;
     (outcome.k, outcome.pairs, outcome.units) = (done.k.get() as u64, done.pairs, done.units);
     outcome.share_of_pairs = done.share;
-    let recall = match planned.approach {
-        Approach::Near { .. } => Some(audit::audit(&mut planned, &output, &run)?),
-        _ => None,
-    };
+    let graph = planned.graph_told();
+    let recall = (!planned.approach.is_exact()).then(|| audit::audit(&mut planned, &output, &run)).transpose()?;
     output.manifest.recall = recall.map(|recall| recall.mean);
     (outcome.recall, outcome.recall_interval) = (output.manifest.recall, recall.map(|recall| recall.interval));
     outcome.name_engine(&planned.opened.record);
@@ -184,7 +188,9 @@ fn job(
     names::write_axis(&output, &run, "var", sides.reference_rows, sides.reference_names)?;
     let mut axes = Axes::default();
     let mut uns = planned.kth_distances(&output)?;
-    let asked = request.how.probes.recall();
+    let asked = audit::asked(&planned);
+    uns.extend(graph.map(|told| ("hnsw".to_owned(), told)));
+    uns.extend(own_index.map(|told| ("own_index".to_owned(), told)));
     uns.extend(recall.map(|recall| ("audit".to_owned(), recall.to_json(asked))));
     uns.extend(planned.lost.as_ref().map(|lost| ("device_lost".to_owned(), json!(lost))));
     tell_rounding(planned.inputs.rounding, uns["mean_kth_distance"].as_f64(), &run);
@@ -208,9 +214,8 @@ fn tell_rounding(rounding: Option<f64>, mean_kth_distance: Option<f64>, run: &Ru
     let share = mean_kth_distance.map_or_else(String::new, |mean| {
         format!(", {:.1e} of the mean distance of the k-th neighbour", rounding / mean)
     });
-    run.observer.note(&format!(
-        "float64 rows were centred and rounded to float32, which moved them by at most {rounding:.1e}{share}"
-    ));
+    run.observer
+        .note(&format!("float64 rows were rounded to float32, which moved them by at most {rounding:.1e}{share}"));
 }
 
 /// The job that an output of this belongs to.

@@ -19,9 +19,11 @@ const OWN: &str = ".atlasknn";
 const MANIFEST: &str = ".atlasknn/manifest.json";
 const CHECKPOINT: &str = ".atlasknn/checkpoint";
 const FILES: &str = ".atlasknn/files.json";
+/// What makes a store of the folder; written last.
+const ROOT: &str = "zarr.json";
 /// What a job makes beside [`OWN`].
 const LAID_OUT: [&str; 18] = [
-    "zarr.json",
+    ROOT,
     "X",
     "layers",
     "obs",
@@ -73,6 +75,8 @@ impl Output {
                 }
                 manifest = *earlier;
                 if manifest.finished && !is_whole(&folder, &manifest)? {
+                    // Nobody takes it for finished meanwhile.
+                    folder.remove(ROOT)?;
                     manifest.finished = false;
                     write_json(&folder, MANIFEST, &manifest)?;
                 }
@@ -254,6 +258,17 @@ fn is_whole(folder: &Folder, manifest: &Manifest) -> Result<bool, Error> {
         }
     }
     Ok(read_files(folder).is_ok_and(|files| files.is_some_and(|files| there(&files))))
+}
+
+/// Whether a finished output is at this place, with all that it is made of.
+///
+/// # Errors
+/// Any I/O error.
+pub fn is_finished(path: &Path, io: &Arc<IoCounters>) -> Result<bool, Error> {
+    let folder = Folder::new(path, io);
+    // One that cannot be read is not finished.
+    let finished = read_manifest(&folder).ok().flatten().filter(|manifest| manifest.finished);
+    finished.map_or(Ok(false), |manifest| is_whole(&folder, &manifest))
 }
 
 /// The manifest of an output, or `None` when it has none.

@@ -1,18 +1,23 @@
 //! A search that is checked, planned, and bound to what searches.
 
+use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use serde_json::{Value, json};
 
 use super::approach::{Approach, Through};
+use super::cache::{Foreseen, OwnIndex};
 use super::columns::check_categories;
 use super::engine::{Opened, Subject};
+use super::graph::{Graph, graph_input};
 use super::groups::annotated;
 use super::inputs::Inputs;
+use super::manifest::Manifest;
 use super::report::duration;
-use super::request::{DeviceChoice, Method, SearchRequest};
+use super::request::{DeviceChoice, SearchRequest};
 use super::run::Run;
-use super::sample::SAMPLE_ROWS;
+use super::sample::{SAMPLE_ROWS, plan_sample};
 use super::search::{copies_names, side};
 use crate::error::{Error, JobError, PlanError};
 use crate::plan::search::{SearchInput, SearchPlan, plan};
@@ -27,8 +32,10 @@ pub struct Planned<'a> {
     pub request: &'a SearchRequest,
     /// Both sides.
     pub inputs: Inputs,
-    /// The index, where it is used.
+    /// The index, where it is used and there.
     pub through: Option<Through>,
+    /// The index that the search makes for itself, or that an earlier one made.
+    pub own_index: Option<OwnIndex>,
     /// What is visited.
     pub approach: Approach,
     /// Why, where nobody said.
@@ -37,12 +44,16 @@ pub struct Planned<'a> {
     pub plan: SearchPlan,
     /// Where the time goes.
     pub opened: Opened,
+    /// What its graph is made with and what it did, where there is one.
+    pub graph: Option<Graph>,
     /// What happened to the engine that began, where another one had to go on.
     pub lost: Option<String>,
     /// What the plan follows from.
     pub input: SearchInput,
     /// Pairs compared by this run.
     pub pairs: AtomicU64,
+    /// Threads of this run.
+    pub threads: usize,
 }
 
 /// What approaches are laid out for.
@@ -53,51 +64,59 @@ struct Layout<'a> {
     run: &'a Run<'a>,
 }
 
-/// An engine and a plan of an approach.
-type Laid = (Opened, SearchInput, SearchPlan);
+/// What an approach takes.
+struct Laid {
+    opened: Opened,
+    input: SearchInput,
+    plan: SearchPlan,
+    /// The index that has to be built for it.
+    own_index: Option<OwnIndex>,
+    graph: Option<Graph>,
+}
 
 impl Layout<'_> {
     /// The first of two approaches where it is quick, or quicker than the other. Says why where there was a choice.
     fn choose(&self, candidates: &[Approach]) -> Result<(Approach, Option<String>, Laid), Error> {
         let [first, second] = candidates else {
             let only = candidates.first().copied().unwrap_or(Approach::All);
-            let because = (self.request.how.method == Method::Auto && only == Approach::All)
-                .then(|| "without an index every pair is compared".to_owned());
-            return Ok((only, because, self.lay(only)?));
+            return Ok((only, None, self.lay(only)?));
         };
-        let every_pair = self.lay(*first);
-        if let Ok(laid) = every_pair {
-            let seconds = laid.2.seconds;
-            if seconds <= QUICK_SECONDS {
-                let because = format!("comparing every pair takes {}", duration(seconds));
-                return Ok((*first, Some(because), laid));
-            }
-            let other = self.lay(*second)?;
-            let sampling = 2.0 * SAMPLE_ROWS as f64 * self.inputs.references.source.rows() as f64;
-            let other_seconds = other.2.seconds + sampling / other.1.engine.pairs_per_second;
-            let took = format!(
-                "comparing every pair takes {}, through the index {}",
-                duration(seconds),
-                duration(other_seconds)
-            );
-            let chosen =
-                if seconds <= other_seconds { (*first, Some(took), laid) } else { (*second, Some(took), other) };
-            return Ok(chosen);
+        let Ok(every_pair) = self.lay(*first) else {
+            let because = "the memory is too small to compare every pair".to_owned();
+            return Ok((*second, Some(because), self.lay(*second)?));
+        };
+        let seconds = every_pair.plan.seconds;
+        let takes = format!("comparing every pair takes {}", duration(seconds));
+        if seconds <= QUICK_SECONDS {
+            return Ok((*first, Some(takes), every_pair));
         }
-        Ok((*second, Some("the memory is too small to compare every pair".to_owned()), self.lay(*second)?))
+        let near = match self.lay(*second) {
+            Ok(near) => near,
+            // Nobody asked for an index.
+            Err(Error::Plan(error)) if self.through.is_none() => {
+                return Ok((*first, Some(format!("{takes}, and no index can be built: {error}")), every_pair));
+            }
+            Err(error) => return Err(error),
+        };
+        let sampling = 2.0 * SAMPLE_ROWS as f64 * self.inputs.references.source.rows() as f64;
+        let building = near.own_index.as_ref().map_or(0.0, |index| index.plan.seconds);
+        let near_seconds = building + near.plan.seconds + sampling / near.input.engine.pairs_per_second;
+        let through =
+            if near.own_index.is_some() { "building an index and searching through it" } else { "through the index" };
+        let because = Some(format!("{takes}, {through} {}", duration(near_seconds)));
+        Ok(if seconds <= near_seconds { (*first, because, every_pair) } else { (*second, because, near) })
     }
 
     fn lay(&self, approach: Approach) -> Result<Laid, Error> {
+        if approach == Approach::Graph {
+            return self.lay_graph();
+        }
         let (request, run) = (self.request, self.run);
-        let (queries, references) = (&*self.inputs.queries.source, &*self.inputs.references.source);
-        let pairs = match (approach, self.through) {
-            (Approach::Near { nprobe, .. }, Some(through)) => {
-                let each = nprobe as f64 * through.lists.rows_per_visit() + through.lists.len() as f64;
-                queries.rows() as f64 * each
-            }
-            _ => queries.rows() as f64 * references.rows() as f64,
-        };
+        let queries = &*self.inputs.queries.source;
+        let pairs = queries.rows() as f64 * self.pairs_per_query(approach);
         let subject = Subject { metric: request.metric, dim: queries.dim(), k: request.k, pairs };
+        let needs_index = self.through.is_none() && matches!(approach, Approach::Near { .. });
+        let own_index = needs_index.then(|| OwnIndex::plan(request, self.inputs, run)).transpose()?;
         let opened = Opened::new(&request.device, subject, run)?;
         let input = self.input(approach, &opened);
         match plan(&input) {
@@ -107,25 +126,54 @@ impl Layout<'_> {
                 let opened = Opened::cpu(request.metric, run)?;
                 let input = self.input(approach, &opened);
                 let plan = plan(&input)?;
-                Ok((opened, input, plan))
+                Ok(Laid { opened, input, plan, own_index, graph: None })
             }
-            planned => Ok((opened, input, planned?)),
+            planned => Ok(Laid { opened, input, plan: planned?, own_index, graph: None }),
         }
+    }
+
+    fn lay_graph(&self) -> Result<Laid, Error> {
+        let counts = Arc::default();
+        let opened = Opened::graph(self.request, &counts, self.run)?;
+        let exact = Opened::cpu(self.request.metric, self.run)?.engine;
+        let input = self.input(Approach::Graph, &opened);
+        let plan = plan(&input)?;
+        Ok(Laid { opened, input, plan, own_index: None, graph: Some(Graph { counts, exact }) })
+    }
+
+    fn pairs_per_query(&self, approach: Approach) -> f64 {
+        let Approach::Near { nprobe, .. } = approach else { return self.inputs.references.source.rows() as f64 };
+        let foreseen = Foreseen::of(self.inputs);
+        let (lists, rows) = self
+            .through
+            .map_or((foreseen.lists, foreseen.rows_per_visit()), |t| (t.lists.len(), t.lists.rows_per_visit()));
+        nprobe as f64 * rows + lists as f64
     }
 
     fn input(&self, approach: Approach, opened: &Opened) -> SearchInput {
         let (queries, references) = (&*self.inputs.queries.source, &*self.inputs.references.source);
         let (dim, k) = (queries.dim(), self.request.k);
         let through = self.through.filter(|_| approach != Approach::All);
+        let (rows, lists) = match (through, approach) {
+            (Some(through), _) => {
+                (through.side(), through.input(approach, self.request, side(references), &*opened.engine))
+            }
+            (None, Approach::Near { nprobe, .. }) => {
+                let foreseen = Foreseen::of(self.inputs);
+                (foreseen.side(), Some(foreseen.input(nprobe, k, &*opened.engine)))
+            }
+            _ => (side(references), None),
+        };
         SearchInput {
             queries: side(queries),
-            references: through.map_or_else(|| side(references), Through::side),
+            references: rows,
             dim: dim as u64,
             k: k.get() as u64,
             groups: self.request.exclude_group.is_some(),
             names: copies_names(self.request.run.names, queries.rows()),
             written: true,
-            lists: through.and_then(|through| through.input(approach, self.request, side(references), &*opened.engine)),
+            lists,
+            graph: (approach == Approach::Graph).then(|| graph_input(self.request, self.run)),
             engine: opened.engine.limits(dim, through.map_or(k, |through| through.candidates(self.request))),
             budget: self.run.budget,
         }
@@ -133,28 +181,99 @@ impl Layout<'_> {
 }
 
 impl<'a> Planned<'a> {
-    /// Opens the inputs, makes the engine and plans.
+    /// Opens the inputs, makes the engine and plans. What an `earlier` run chose that goes on now is not chosen again: memory
+    /// and devices may be others.
     ///
     /// # Errors
     /// Whatever would stop the search before it begins.
-    pub fn new(request: &'a SearchRequest, run: &Run<'_>) -> Result<Self, Error> {
-        let through = request.how.index.as_deref().map(|path| Through::open(path, run)).transpose()?;
+    pub fn new(request: &'a SearchRequest, earlier: Option<&Manifest>, run: &Run<'_>) -> Result<Self, Error> {
+        let planned = Self::with(request, request.how.index.as_deref(), earlier, run)?;
+        match planned.own_index {
+            // What an earlier search built is as good as an index that is named.
+            Some(own) if own.is_there => Self::through_own(request, own, earlier, run),
+            _ => Ok(planned),
+        }
+    }
+
+    /// Builds the index that the search needs and does not have, and plans again through it. Returns what there is to
+    /// tell of that index.
+    ///
+    /// # Errors
+    /// Those of building and opening an index; a budget that is too small for it as it is.
+    pub fn build_index(self, earlier: Option<&Manifest>, run: &Run<'_>) -> Result<(Self, Option<Value>), Error> {
+        let Some(own) = &self.own_index else { return Ok((self, None)) };
+        if own.is_there {
+            let told = own.build(run)?;
+            return Ok((self, Some(told)));
+        }
+        let (request, own) = (self.request, own.clone());
+        // The engine and its memory go before another is opened.
+        drop(self);
+        let told = own.build(run)?;
+        Ok((Self::through_own(request, own, earlier, run)?, Some(told)))
+    }
+
+    fn through_own(
+        request: &'a SearchRequest,
+        own: OwnIndex,
+        earlier: Option<&Manifest>,
+        run: &Run<'_>,
+    ) -> Result<Self, Error> {
+        let planned = Self::with(request, Some(&own.path), earlier, run)?;
+        Ok(Self { own_index: Some(own), ..planned })
+    }
+
+    fn with(
+        request: &'a SearchRequest,
+        index: Option<&Path>,
+        earlier: Option<&Manifest>,
+        run: &Run<'_>,
+    ) -> Result<Self, Error> {
+        let through = index.map(|path| Through::open(path, run)).transpose()?;
         let inputs = Inputs::open(request, through.as_ref(), &run.io)?;
         if let Some(key) = &request.exclude_group {
             let (queries, references) = annotated(&inputs)?;
             check_categories(references, key)?;
             check_categories(queries, key)?;
         }
-        let candidates = Approach::candidates(&request.how, through.as_ref(), request.metric)?;
+        let mut candidates = match &through {
+            Some(through) => Approach::through(&request.how, through, request.metric)?,
+            None => Approach::without_index(&request.how, Foreseen::of(&inputs))?,
+        };
+        if request.compat && through.is_none() {
+            candidates.truncate(1);
+        }
+        let chosen = earlier.and_then(|earlier| earlier.parameters["method"].as_str());
+        if let Some(&chosen) = candidates.iter().find(|approach| chosen == Some(approach.method())) {
+            candidates = vec![chosen];
+        }
         let layout = Layout { request, inputs: &inputs, through: through.as_ref(), run };
-        let (approach, because, (opened, input, plan)) = layout.choose(&candidates)?;
-        if request.compat && matches!(approach, Approach::Near { .. }) {
+        let (approach, because, laid) = layout.choose(&candidates)?;
+        if request.compat && !approach.is_exact() {
             let message = "--compat cellmapper-0.2.5 repeats an exact search; leave it out, or use --method exact";
             return Err(JobError::Refused(message.to_owned()).into());
         }
         let through = through.filter(|_| approach != Approach::All);
         let (lost, pairs) = (None, AtomicU64::new(0));
-        Ok(Self { request, inputs, through, approach, because, plan, opened, lost, input, pairs })
+        let Laid { opened, input, plan, own_index, graph } = laid;
+        let threads = run.threads;
+        let planned = Self {
+            request,
+            inputs,
+            through,
+            own_index,
+            approach,
+            because,
+            plan,
+            opened,
+            graph,
+            lost,
+            input,
+            pairs,
+            threads,
+        };
+        planned.check_sample()?;
+        Ok(planned)
     }
 
     /// Visits so many lists from now on, and plans again for it.
@@ -174,7 +293,22 @@ impl<'a> Planned<'a> {
         let (request, inputs, through) = (self.request, &self.inputs, self.through.as_ref());
         self.input = Layout { request, inputs, through, run }.input(self.approach, &self.opened);
         self.plan = plan(&self.input)?;
+        self.check_sample()
+    }
+
+    /// Whether the sample can be searched that an approximate search is measured by: better known before than after.
+    fn check_sample(&self) -> Result<(), Error> {
+        if !self.approach.is_exact() {
+            plan_sample(self)?;
+        }
         Ok(())
+    }
+
+    /// Host bytes of the lists of the index, for as long as the job goes on.
+    #[must_use]
+    pub fn lists_bytes(&self) -> u64 {
+        let foreseen = || self.own_index.as_ref().map_or(0, |_| Foreseen::of(&self.inputs).bytes());
+        self.through.as_ref().map_or_else(foreseen, Through::bytes)
     }
 
     /// Neighbours per query that are searched; no more than are kept, unless they are refined.
@@ -210,6 +344,9 @@ impl<'a> Planned<'a> {
                 parameters.insert("candidates".to_owned(), json!(self.candidates().get()));
                 parameters.insert("refined".to_owned(), json!(through.refines(request)));
             }
+        }
+        if let (Approach::Graph, Some(parameters)) = (self.approach, parameters.as_object_mut()) {
+            parameters.insert("hnsw".to_owned(), self.graph_parameters());
         }
         Ok(parameters)
     }

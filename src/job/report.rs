@@ -8,6 +8,7 @@ use super::manifest::EngineRecord;
 use super::request::PlanReport;
 use super::run::Run;
 use crate::plan::MemoryTable;
+use crate::plan::index::IndexPlan;
 use crate::plan::mapping::{MappingInput, MappingPlan};
 use crate::plan::search::{Order, SearchPlan};
 use crate::units::ByteCount;
@@ -49,28 +50,33 @@ pub fn report(
     }
     add("engine", engine(subject, run));
     if let Some(plan) = search {
-        add("order", order(plan));
-        add("query blocks", format!("{} of up to {} rows", grouped(plan.blocks), grouped(plan.block_rows)));
-        let partitions = format!("{} of up to {} rows", grouped(plan.partitions), grouped(plan.partition_rows));
-        add("reference partitions", partitions);
-        add("pairs", pairs(plan.pairs));
-        let (queries, references) = plan.bytes_read;
-        add("reads", format!("query {}, reference {}", ByteCount(queries), ByteCount(references)));
+        search_lines(plan, &mut add);
     }
-    let written = search.map_or(0, |plan| plan.bytes_written) + mapping.map_or(0, |(_, plan)| plan.bytes_written);
+    let building = subject.and_then(|subject| subject.explained.building.as_ref());
+    let written = search.map_or(0, |plan| plan.bytes_written)
+        + mapping.map_or(0, |(_, plan)| plan.bytes_written)
+        + building.map_or(0, |plan| plan.bytes_written.0 + plan.bytes_written.1);
     if let Some((_, plan)) = mapping {
         add("mapping reads", format!("neighbours {}", ByteCount(plan.bytes_read)));
     }
     add("writes", format!("about {}", ByteCount(written)));
     let samples = subject.and_then(|subject| subject.explained.json["samples_seconds"].as_f64()).unwrap_or(0.0);
-    let seconds = samples + search.map_or(0.0, |plan| plan.seconds) + mapping.map_or(0.0, |(_, plan)| plan.seconds);
+    let seconds = building.map_or(0.0, |plan| plan.seconds)
+        + samples
+        + search.map_or(0.0, |plan| plan.seconds)
+        + mapping.map_or(0.0, |(_, plan)| plan.seconds);
     add("expected time", duration(seconds));
     let sample = subject.and_then(|subject| subject.explained.sample.as_ref());
-    let memory = largest(search, sample, mapping);
-    if let (Some(search), Some((_, mapping))) = (search, mapping) {
-        let (search, mapping) = (ByteCount(search.memory.total()), ByteCount(mapping.memory.total()));
-        add("memory by stage", format!("search {search}, then mapping {mapping}"));
+    let mut stages = vec![("index", building.map(IndexPlan::memory))];
+    stages.push(("search", search.map(|plan| plan.memory.clone())));
+    stages.push(("mapping", mapping.map(|(_, plan)| plan.memory.clone())));
+    stages.retain(|(_, table)| table.is_some());
+    if stages.len() > 1 {
+        add("memory by stage", by_stage(stages.iter().filter_map(|(stage, table)| Some((*stage, table.as_ref()?)))));
     }
+    // The stages run one after the other: the one that holds most is what counts.
+    let tables = stages.into_iter().filter_map(|(_, table)| table).chain(sample.map(|plan| plan.memory.clone()));
+    let memory = tables.max_by_key(MemoryTable::total).unwrap_or_default();
     add(
         "memory at most",
         format!("{} of {} (and up to 128 MiB of code and runtime)", ByteCount(memory.total()), run.budget),
@@ -86,6 +92,23 @@ pub fn report(
         device: device.map(|device| (device.memory.0.clone(), device.budget)),
         json: json(subject, search, mapping, run, (written, memory.total(), seconds)),
     }
+}
+
+/// How a search goes through both sides.
+fn search_lines(plan: &SearchPlan, add: &mut dyn FnMut(&str, String)) {
+    add("order", order(plan));
+    add("query blocks", format!("{} of up to {} rows", grouped(plan.blocks), grouped(plan.block_rows)));
+    let partitions = format!("{} of up to {} rows", grouped(plan.partitions), grouped(plan.partition_rows));
+    add("reference partitions", partitions);
+    add("pairs", pairs(plan.pairs));
+    let (queries, references) = plan.bytes_read;
+    add("reads", format!("query {}, reference {}", ByteCount(queries), ByteCount(references)));
+}
+
+/// What each stage holds, one after the other.
+fn by_stage<'t>(stages: impl Iterator<Item = (&'t str, &'t MemoryTable)>) -> String {
+    let stages = stages.map(|(stage, table)| format!("{stage} {}", ByteCount(table.total())));
+    stages.collect::<Vec<_>>().join(", then ")
 }
 
 /// What searches.
@@ -117,8 +140,7 @@ pub fn index(planned: &PlannedIndex<'_>, run: &Run<'_>) -> PlanReport {
     add("reads", format!("reference {reference}, rows put aside {aside}"));
     add("writes", format!("rows put aside {put}, then index {index}"));
     add("expected time", duration(plan.seconds));
-    let stages = plan.stages.iter().map(|(stage, table)| format!("{stage} {}", ByteCount(table.total())));
-    add("memory by stage", stages.collect::<Vec<_>>().join(", then "));
+    add("memory by stage", by_stage(plan.stages.iter().map(|(stage, table)| (*stage, table))));
     let memory = plan.memory();
     let most = ByteCount(memory.total());
     add("memory at most", format!("{most} of {} (and up to 128 MiB of code and runtime)", run.budget));
@@ -147,17 +169,6 @@ pub fn index(planned: &PlannedIndex<'_>, run: &Run<'_>) -> PlanReport {
     });
     let device = plan.device.as_ref().map(|device| (device.memory.0.clone(), device.budget));
     PlanReport { lines, memory: memory.0.clone(), budget: run.budget, device, json }
-}
-
-/// The stages run one after the other: the one that holds most is what counts.
-fn largest(
-    search: Option<&SearchPlan>,
-    sample: Option<&SearchPlan>,
-    mapping: Option<(&MappingInput, &MappingPlan)>,
-) -> MemoryTable {
-    let searches = [search, sample].into_iter().flatten().map(|plan| &plan.memory);
-    let tables = searches.chain(mapping.map(|(_, plan)| &plan.memory));
-    tables.max_by_key(|table| table.total()).cloned().unwrap_or_default()
 }
 
 fn order(plan: &SearchPlan) -> String {

@@ -5,7 +5,7 @@ mod index;
 
 use std::path::PathBuf;
 
-pub use how::{DEFAULT_RECALL, How, Method, Probes};
+pub use how::{DEFAULT_RECALL, GraphOptions, How, Method, Probes};
 pub use index::{IndexOutcome, IndexRequest};
 
 use crate::metric::Metric;

@@ -56,6 +56,12 @@ impl<'a> Run<'a> {
         })
     }
 
+    /// The same run with a clock that begins at zero, for work that is told apart from the rest.
+    #[must_use]
+    pub fn with_own_clock(&self) -> Run<'a> {
+        Run { pool: Arc::clone(&self.pool), io: Arc::clone(&self.io), clock: Clock::default(), ..*self }
+    }
+
     /// Seconds by stage so far.
     #[must_use]
     pub fn seconds(&self) -> Seconds {

@@ -10,7 +10,8 @@ use super::approach::{Approach, router};
 use super::planned::Planned;
 use super::run::Run;
 use super::search::{open_again, side};
-use crate::error::{EngineError, Error, JobError, StoreError};
+use crate::error::{EngineError, Error, JobError, PlanError, StoreError};
+use crate::plan::round_up_to_tenth;
 use crate::plan::sample::Random;
 use crate::plan::search::{SearchInput, SearchPlan, Side, plan};
 use crate::schedule::Clock;
@@ -78,7 +79,9 @@ impl Sample {
 /// # Errors
 /// A budget that is too small.
 pub fn plan_sample(planned: &Planned<'_>) -> Result<SearchPlan, Error> {
-    let held = planned.through.as_ref().map_or(0, super::approach::Through::bytes);
+    let held = planned.lists_bytes();
+    let measured = planned.through.as_ref().filter(|_| matches!(planned.approach, Approach::Near { guess: true, .. }));
+    let measured = measured.map_or(0, |through| through.measured_bytes(planned.threads));
     let queries = planned.inputs.queries.source.rows().min(SAMPLE_ROWS);
     let input = SearchInput {
         queries: Side { rows: queries, stored_bytes: 0, chunk_rows: 1, ..planned.input.queries },
@@ -86,18 +89,32 @@ pub fn plan_sample(planned: &Planned<'_>) -> Result<SearchPlan, Error> {
         names: false,
         written: false,
         lists: None,
-        engine: planned.opened.engine.limits(planned.inputs.queries.source.dim(), planned.request.k),
-        budget: ByteCount(planned.input.budget.0.saturating_sub(held)),
+        graph: None,
+        engine: planned.exact_engine().limits(planned.inputs.queries.source.dim(), planned.request.k),
+        budget: ByteCount(planned.input.budget.0.saturating_sub(held + measured)),
         ..planned.input.clone()
     };
-    let mut plan = plan(&input)?;
+    let mut plan = plan(&input).map_err(|error| beside(error, planned.input.budget, held + measured))?;
     plan.memory.add("lists of the index", held);
+    plan.memory.add("centroids, measured on the host", measured);
     // What was found for the sample, and a chunk of the output that is read for it.
     let chunk = planned.inputs.queries.source.rows().min(crate::units::INNER_ROWS);
     let neighbours = (queries + chunk) * input.k * 12;
     plan.memory.add("neighbours of the sample", neighbours);
     plan.bytes_written = 0;
     Ok(plan)
+}
+
+/// A budget that is too small, with what the job holds meanwhile.
+fn beside(error: PlanError, budget: ByteCount, held: u64) -> PlanError {
+    match error {
+        PlanError::Budget { needs, why, advice, .. } => {
+            let why = format!("to search a sample of the query in the reference as it is stored: {why}");
+            let needs = ByteCount(round_up_to_tenth(needs.0 + held));
+            PlanError::Budget { budget, needs, why, advice }
+        }
+        other => other,
+    }
 }
 
 fn truth(planned: &mut Planned<'_>, rows: &[u64], values: &[f32], stage: Stage, run: &Run<'_>) -> Result<TopK, Error> {

@@ -99,7 +99,9 @@ impl Planned<'_> {
                 k => break k?,
             }
         };
-        let pairs = self.pairs.load(Ordering::Relaxed);
+        // Of all pairs that are visited, a graph compares few.
+        let visited = self.pairs.load(Ordering::Relaxed);
+        let pairs = self.graph.as_ref().map_or(visited, |graph| graph.counts.pairs.load(Ordering::Relaxed));
         let share = (self.through.is_some() && all_pairs > 0.0).then(|| (pairs as f64 / all_pairs).min(1.0));
         Ok(SearchDone { k, pairs, share, units: (units, done.len() as u64) })
     }
@@ -241,8 +243,8 @@ impl Planned<'_> {
 
     fn tell_beginning(&self, run: &Run<'_>, rows: u64, done: &[u64], checkpoint: Option<&Checkpoint>) {
         let references = self.inputs.references.source.rows();
-        // Of lists it is what is expected; where bounds decide, the most.
-        let per_row = self.plan.pairs / rows as f64;
+        // Of lists it is what is expected; where bounds decide, the most; and a graph is told of as if all were compared.
+        let per_row = if self.graph.is_some() { references as f64 } else { self.plan.pairs / rows as f64 };
         let share = per_row / references as f64;
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // for a progress bar
         let work = |rows: u64| Step { rows, pairs: (rows as f64 * per_row) as u64, bytes: 0 };
@@ -347,4 +349,4 @@ pub fn side(source: &dyn Source) -> Side {
 
 #[cfg(test)]
 #[path = "search_tests.rs"]
-mod tests;
+pub(super) mod tests;

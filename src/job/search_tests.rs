@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 
 use super::*;
 use crate::block::RowBlock;
@@ -13,8 +14,8 @@ use crate::schedule::progress::{Silent, Stop};
 use crate::topk::TopK;
 use crate::visit::Visit;
 
-/// Loses its device at every visit.
-struct Lost(Box<dyn Engine>);
+/// Loses its device at every visit but so many, which those that are opened in its place share.
+struct Lost(Box<dyn Engine>, Arc<AtomicU32>);
 
 impl Engine for Lost {
     fn limits(&self, dim: usize, k: K) -> EngineLimits {
@@ -23,8 +24,10 @@ impl Engine for Lost {
     fn begin(&mut self, queries: &RowBlock, k: K, exclude: &Exclude) -> Result<(), EngineError> {
         self.0.begin(queries, k, exclude)
     }
-    fn visit(&mut self, _: &Arc<Partition>, _: &[Visit]) -> Result<(), EngineError> {
-        Err(EngineError::DeviceLost { adapter: "A card".to_owned() })
+    fn visit(&mut self, part: &Arc<Partition>, visits: &[Visit]) -> Result<(), EngineError> {
+        let left = self.1.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+        let lost = |_| EngineError::DeviceLost { adapter: "A card".to_owned() };
+        left.map_err(lost).and_then(|_| self.0.visit(part, visits))
     }
     fn bounds(&mut self) -> Result<Vec<f32>, EngineError> {
         self.0.bounds()
@@ -40,10 +43,16 @@ impl Engine for Lost {
     }
 }
 
-fn lost() -> Box<dyn Engine> {
-    let pool = Arc::new(rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap());
-    let config = crate::engine::cpu::CpuConfig { metric: Metric::Euclidean, pool, simd: None };
-    Box::new(Lost(Box::new(crate::engine::cpu::CpuEngine::new(config).unwrap())))
+/// A card that finds what the CPU does, and is lost for good after so many visits.
+pub fn lost_after(visits: u32, cpu: &EngineRecord) -> Opened {
+    let left = Arc::new(AtomicU32::new(visits));
+    let open = move || -> Box<dyn Engine> {
+        let pool = Arc::new(rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap());
+        let config = crate::engine::cpu::CpuConfig { metric: Metric::Euclidean, pool, simd: None };
+        Box::new(Lost(Box::new(crate::engine::cpu::CpuEngine::new(config).unwrap()), Arc::clone(&left)))
+    };
+    let record = EngineRecord { device: "gpu".to_owned(), adapter: "A card".to_owned(), ..cpu.clone() };
+    Opened { engine: open(), record, reopen: Some(Box::new(move || Ok(open()))) }
 }
 
 fn request(out: &Path) -> SearchRequest {
@@ -71,10 +80,9 @@ fn the_cpu_goes_on_where_a_device_is_lost_for_good() {
     let request = request(&dir.path().join("out"));
     let stop = Stop::new();
     let run = Run::begin(&request.within, &Silent, &stop).unwrap();
-    let mut planned = Planned::new(&request, &run).unwrap();
+    let mut planned = Planned::new(&request, None, &run).unwrap();
     let cpu = planned.opened.record.clone();
-    let card = EngineRecord { device: "gpu".to_owned(), adapter: "A card".to_owned(), ..cpu.clone() };
-    planned.opened = Opened { engine: lost(), record: card, reopen: Some(Box::new(|| Ok(lost()))) };
+    planned.opened = lost_after(0, &cpu);
     let manifest = Manifest {
         format: crate::job::manifest::FORMAT,
         version: "0".to_owned(),

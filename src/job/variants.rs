@@ -1,8 +1,8 @@
 //! Which variant of the GPU programs is the fastest: tried once per adapter and driver, and remembered beside what else
 //! this user's programs can make again.
 
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +16,22 @@ use crate::store::folder::Folder;
 pub const CACHE_VARIABLE: &str = "ATLASKNN_CACHE_DIR";
 const FILE: &str = "variants.json";
 
+/// An adapter, as what was found on it is remembered.
+#[derive(Clone, Debug, PartialEq)]
+struct Who {
+    adapter: String,
+    driver: String,
+    /// The variants that it runs.
+    runs: Vec<&'static str>,
+}
+
+impl Who {
+    fn of(adapter: &Adapter) -> Self {
+        let runs = Variant::of(adapter).iter().map(|variant| variant.name).collect();
+        Self { adapter: adapter.name.clone(), driver: driver(adapter), runs }
+    }
+}
+
 /// What was found on an adapter with a driver, by a version of this program.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Remembered {
@@ -27,29 +43,29 @@ struct Remembered {
 }
 
 impl Remembered {
-    fn new(adapter: &Adapter, trials: &[Trial]) -> Self {
+    fn new(who: &Who, trials: &[Trial]) -> Self {
         Self {
-            adapter: adapter.name.clone(),
-            driver: driver(adapter),
+            adapter: who.adapter.clone(),
+            driver: who.driver.clone(),
             version: version(),
             variants: trials.iter().map(|trial| (trial.variant.to_owned(), trial.pairs_per_second)).collect(),
         }
     }
 
     /// The trials, if they are of this adapter and of all variants that it runs today.
-    fn trials(&self, adapter: &Adapter) -> Option<Vec<Trial>> {
-        let runs = Variant::of(adapter);
-        let same = (&self.adapter, &self.driver, &self.version) == (&adapter.name, &driver(adapter), &version())
-            && self.variants.iter().map(|(name, _)| name.as_str()).eq(runs.iter().map(|variant| variant.name));
+    fn trials(&self, who: &Who) -> Option<Vec<Trial>> {
+        let same = (&self.adapter, &self.driver, &self.version) == (&who.adapter, &who.driver, &version())
+            && self.variants.iter().map(|(name, _)| name.as_str()).eq(who.runs.iter().copied());
         let rates = self.variants.iter().map(|(_, rate)| *rate);
         same.then(|| {
-            runs.iter()
-                .zip(rates)
-                .map(|(variant, pairs_per_second)| Trial { variant: variant.name, pairs_per_second })
-                .collect()
+            let both = who.runs.iter().zip(rates);
+            both.map(|(&variant, pairs_per_second)| Trial { variant, pairs_per_second }).collect()
         })
     }
 }
+
+/// What this process found or read. A cache that cannot be written costs one trial per process, not one per engine.
+static KNOWN: Mutex<Vec<Remembered>> = Mutex::new(Vec::new());
 
 /// Of this program and of its shaders, which say what is found and how fast.
 fn version() -> String {
@@ -65,13 +81,13 @@ pub fn driver(adapter: &Adapter) -> String {
 /// The trials of an adapter's variants: those that are remembered, or new ones, which `tell` is told of.
 ///
 /// # Errors
-/// Whatever the driver refuses. What cannot be remembered is tried again the next time.
+/// Whatever the driver refuses. What cannot be written down is tried again by the next process.
 pub fn of(adapter: &Adapter, pool: &Arc<rayon::ThreadPool>, tell: &dyn Fn(&str)) -> Result<Vec<Trial>, EngineError> {
     let look = || {
         tell(&format!("trying the GPU programs on {}, which takes some seconds", adapter.name));
         trials(adapter, pool)
     };
-    of_in(cache_folder().as_ref(), adapter, look, tell)
+    of_in((&KNOWN, cache_folder().as_deref()), &Who::of(adapter), look, tell)
 }
 
 /// The trials of each adapter, for a list of them. Nothing is known of software, which is never tried, nor where threads
@@ -97,25 +113,34 @@ fn cache_folder() -> Option<PathBuf> {
     }
 }
 
+/// The trials that this process knows, or those of the folder, or new ones, which are put into both. Engines that are
+/// opened at the same time wait for the one that tries.
 fn of_in(
-    folder: Option<&PathBuf>,
-    adapter: &Adapter,
+    (known, folder): (&Mutex<Vec<Remembered>>, Option<&Path>),
+    who: &Who,
     find: impl FnOnce() -> Result<Vec<Trial>, EngineError>,
     tell: &dyn Fn(&str),
 ) -> Result<Vec<Trial>, EngineError> {
+    let among = |all: &[Remembered]| all.iter().find_map(|known| known.trials(who));
+    let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(trials) = among(&known) {
+        return Ok(trials);
+    }
     let folder = folder.map(|path| Folder::new(path, &IoCounters::new()));
     // A file that cannot be read or understood is as good as none.
     let bytes = folder.as_ref().and_then(|folder| folder.read(FILE).ok().flatten()).unwrap_or_default();
     let mut all: Vec<Remembered> = serde_json::from_slice(&bytes).unwrap_or_default();
-    if let Some(trials) = all.iter().find_map(|known| known.trials(adapter)) {
+    if let Some(trials) = among(&all) {
+        known.push(Remembered::new(who, &trials));
         return Ok(trials);
     }
     let found = find()?;
-    let new = Remembered::new(adapter, &found);
+    let new = Remembered::new(who, &found);
+    known.push(new.clone());
     all.retain(|known| (&known.adapter, &known.driver) != (&new.adapter, &new.driver));
     all.push(new);
     if let (Some(folder), Ok(text)) = (folder, serde_json::to_vec_pretty(&all)) {
-        // A home that is read-only, as on some clusters, costs the trial each time.
+        // A home that is read-only, as on some clusters, costs the trial in each process.
         if let Err(error) = folder.write(FILE, &text) {
             tell(&format!("this cannot be remembered: {error}; name a folder that can be written in {CACHE_VARIABLE}"));
         }
@@ -124,56 +149,5 @@ fn of_in(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::engine::gpu::adapters;
-
-    fn invented(adapter: &Adapter, first: Option<f64>) -> Vec<Trial> {
-        let rates = [first, Some(2e9), Some(3e9), Some(1e9)];
-        let trial =
-            |(variant, pairs_per_second): (Variant, Option<f64>)| Trial { variant: variant.name, pairs_per_second };
-        Variant::of(adapter).into_iter().zip(rates).map(trial).collect()
-    }
-
-    #[test]
-    fn an_adapter_is_tried_once_and_again_when_its_driver_changes() {
-        let home = tempfile::tempdir().expect("a folder");
-        let folder = home.path().join("not/there/yet");
-        let adapter = adapters().into_iter().next().expect("an adapter: install mesa-vulkan-drivers");
-        let tried = std::cell::Cell::new(0);
-        let look = |adapter: &Adapter| {
-            of_in(
-                Some(&folder),
-                adapter,
-                || {
-                    tried.set(tried.get() + 1);
-                    Ok(invented(adapter, Some(5e9)))
-                },
-                &|_| (),
-            )
-            .expect("trials")
-        };
-        assert_eq!((look(&adapter), tried.get()), (invented(&adapter, Some(5e9)), 1));
-        assert_eq!((look(&adapter), tried.get()), (invented(&adapter, Some(5e9)), 1));
-        let newer = {
-            let mut newer = adapter.clone();
-            newer.driver = "a newer one".to_owned();
-            newer
-        };
-        look(&newer);
-        look(&adapter);
-        assert_eq!(tried.get(), 2, "both drivers are remembered");
-        std::fs::write(folder.join(FILE), "[{").expect("to write");
-        look(&adapter);
-        assert_eq!(tried.get(), 3, "a damaged file is as good as none");
-    }
-
-    #[test]
-    fn the_fastest_that_finds_what_it_must_is_best() {
-        let adapter = adapters().into_iter().next().expect("an adapter: install mesa-vulkan-drivers");
-        let rate = |first| best(&invented(&adapter, first)).and_then(|trial| trial.pairs_per_second);
-        assert_eq!(rate(Some(9e9)), Some(9e9));
-        assert_ne!(rate(None), None);
-        assert!(best(&[Trial { variant: "portable", pairs_per_second: None }]).is_none());
-    }
-}
+#[path = "variants_tests.rs"]
+mod tests;

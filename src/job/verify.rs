@@ -8,10 +8,11 @@ use std::sync::Arc;
 use super::index;
 use super::manifest::{File, Manifest};
 use super::output::{read_files, read_manifest, read_markers, stages};
-use super::request::Verification;
+use super::request::{Verification, Within};
+use super::run::Run;
 use super::search;
 use crate::error::{Error, StoreError};
-use crate::schedule::progress::{Observer, Stage, Step};
+use crate::schedule::progress::{Observer, Stage, Step, Stop};
 use crate::store::IoCounters;
 use crate::store::folder::Folder;
 use crate::store::neighbours::{INDICES, Neighbours};
@@ -49,7 +50,9 @@ pub fn verify(path: &Path, observer: &dyn Observer) -> Result<Verification, Erro
         check_rows(&folder, manifest.reference_rows, written, &mut report);
     }
     if manifest.command == index::COMMAND && manifest.finished {
-        index::check(path, &mut report);
+        let stop = Stop::new();
+        let run = Run::begin(&Within::default(), observer, &stop)?;
+        run.pool.install(|| index::check(path, &mut report));
     }
     observer.end(Stage::Verify);
     Ok(report)

@@ -49,6 +49,8 @@ pub struct IndexInput {
     pub placed: bool,
     /// Bytes of an encoded row.
     pub code_bytes: u64,
+    /// Rows of the sample that patterns are learned from at most, where the encoding has any.
+    pub pattern_rows: u64,
     /// Rows of a shard.
     pub shard_rows: u64,
     /// The engine's limits, for one neighbour.
@@ -157,9 +159,10 @@ fn with_block(input: &IndexInput, block_rows: u64, sorted_bytes: u64) -> IndexPl
     let room = device.map_or(u64::MAX, |device| partition_rows_max(device, block_rows)).max(1);
     let part_rows = (engine.partition_bytes_max / (dim * 4).max(1)).max(1).min(room).min(*lists);
     let sample_rows = sample_rows(n, *lists);
-    let scan = sample_rows < n;
     let pairs = training_pairs(sample_rows, *lists) as f64 + *lists as f64 * n as f64;
-    let bytes_read = (rows.stored_bytes * (1 + u64::from(scan)), n * record_bytes * bucket_rows.div_ceil(sorted_rows));
+    // Runs of the sample are in nearly every chunk, so it takes a pass as well. Buckets have as many rows as was expected.
+    let passes = n.div_ceil(buckets).div_ceil(sorted_rows).max(1);
+    let bytes_read = (rows.stored_bytes.saturating_mul(2), (n * record_bytes).saturating_mul(passes));
     let bytes_written = (n * record_bytes, n * (code_bytes + 8) + lists * (dim * 4 + 16));
     let moved = bytes_read.0 + bytes_read.1 + bytes_written.0 + bytes_written.1;
     IndexPlan {
@@ -199,6 +202,9 @@ fn stages(input: &IndexInput, block_rows: u64, sample_rows: u64, sorted_rows: u6
     // Learned, compared with, and being summed in float64.
     train.add("centroids", centroids * 5 + lists * 64);
     searching(&mut train);
+    train.add("rows of a block", block_rows.min(sample_rows) * row_bytes);
+    // What is left of them beside their centroids, and the same again in parts of a few dimensions.
+    train.add("rows that patterns are learned from", 2 * input.pattern_rows.min(sample_rows) * row_bytes);
     train.add("reading and decoding", rows.scratch_bytes);
     let mut assign = MemoryTable::default();
     let blocks = 3 + u64::from(input.placed);
@@ -232,6 +238,7 @@ mod tests {
             lists,
             placed: false,
             code_bytes: 200,
+            pattern_rows: 0,
             shard_rows: 131_072,
             engine: EngineLimits {
                 kind: EngineKind::Cpu,
@@ -279,6 +286,24 @@ mod tests {
         let plan = plan(&input).unwrap();
         assert_eq!((input.lists, plan.block_rows), (17_888, 131_072));
         assert_eq!(plan.stages.len(), 3);
+    }
+
+    #[test]
+    fn learning_holds_the_block_that_is_compared_beside_the_sample() {
+        let input = IndexInput { dim: 2_048, pattern_rows: 16_384, ..input(400_000, 2_528, ByteCount(4 << 30)) };
+        let plan = plan(&input).unwrap();
+        let (stage, memory) = &plan.stages[0];
+        let rows = plan.sample_rows + plan.block_rows + 2 * 16_384;
+        assert!(*stage == "train" && memory.total() > rows * 8_192, "{memory:?}");
+    }
+
+    #[test]
+    fn the_reference_is_read_twice_and_each_bucket_once_for_each_part_of_it_that_is_sorted() {
+        // All rows are the sample, and of many rows a part is: nearly every chunk is read for both.
+        for rows in [1_000, 100_000, 20_000_000] {
+            let plan = plan(&input(rows, lists_for(rows), ByteCount(4 << 30))).unwrap();
+            assert_eq!(plan.bytes_read, (2 * rows * 200, rows * 212), "{rows}");
+        }
     }
 
     #[test]

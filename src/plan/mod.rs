@@ -2,6 +2,7 @@
 //! read. Same input, same plan. What the output looks like follows from n and k alone, never from here.
 
 pub mod device;
+pub mod graph;
 pub mod index;
 pub mod lists;
 pub mod mapping;
@@ -94,7 +95,9 @@ impl MemoryTable {
     }
 }
 
-fn round_up_to_tenth(bytes: u64) -> u64 {
+/// The least that is not less and prints as what it is, in tenths.
+#[must_use]
+pub fn round_up_to_tenth(bytes: u64) -> u64 {
     let unit = [1_u64 << 40, 1 << 30, 1 << 20, 1 << 10].into_iter().find(|unit| bytes >= *unit).unwrap_or(10);
     (bytes.saturating_mul(10).div_ceil(unit) * unit).div_ceil(10)
 }

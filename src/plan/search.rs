@@ -1,6 +1,7 @@
 //! The plan of a search: which side stays, how many rows of each at a time, and what that holds, reads and takes.
 
 use super::device::{DevicePlan, device_plan, partition_rows_max};
+use super::graph::GraphInput;
 use super::lists::ListsInput;
 use super::{EngineLimits, MemoryTable, READ_BYTES_PER_SECOND};
 use crate::error::PlanError;
@@ -49,6 +50,8 @@ pub struct SearchInput {
     pub written: bool,
     /// The lists it goes through; `None` where every row is visited.
     pub lists: Option<ListsInput>,
+    /// The graph it goes through, which is of the whole reference; `None` where there is none.
+    pub graph: Option<GraphInput>,
     /// The engine's limits.
     pub engine: EngineLimits,
     /// Host memory.
@@ -95,6 +98,8 @@ pub struct SearchPlan {
     pub seconds: f64,
 }
 
+const ORDERS: [Order; 2] = [Order::ReferenceStays, Order::QueriesStay];
+
 /// Plans a search.
 ///
 /// Both loop orders are laid out with the largest query block that fits; the one that reads fewer bytes is taken, and
@@ -103,7 +108,10 @@ pub struct SearchPlan {
 /// # Errors
 /// [`PlanError::Budget`] and [`PlanError::DeviceBudget`] with the least that would work.
 pub fn plan(input: &SearchInput) -> Result<SearchPlan, PlanError> {
-    let layouts = [Order::ReferenceStays, Order::QueriesStay].map(|order| Layout { input, order });
+    // A graph of a reference that comes and goes would be built again and again.
+    let orders = if input.graph.is_some() { &ORDERS[..1] } else { &ORDERS[..] };
+    let layouts: Vec<Layout<'_>> = orders.iter().map(|&order| Layout { input, order }).collect();
+    let last = &layouts[layouts.len() - 1];
     let best = layouts
         .iter()
         .filter_map(Layout::largest_that_fits)
@@ -111,16 +119,19 @@ pub fn plan(input: &SearchInput) -> Result<SearchPlan, PlanError> {
     if let Some(plan) = best {
         return Ok(plan);
     }
-    if let Some(device) = layouts[1].smallest().device {
+    if let Some(device) = last.smallest().device {
         device.within()?;
     }
     let least = layouts.iter().map(Layout::smallest).min_by_key(|plan| plan.memory.total());
     let table = least.map(|plan| plan.memory).unwrap_or_default();
-    let advice = if input.k > 30 { ", or lower k" } else { "" };
+    let advice = match input.graph {
+        Some(_) => ", lower --hnsw-m, or use --method ivf",
+        None if input.k > 30 => ", or lower k",
+        None => "",
+    };
     // Nothing fitted, so `within` refuses; were it to accept, the smallest plan would be the plan.
     table.within(input.budget, advice)?;
-    let smallest = layouts[1].smallest();
-    Ok(smallest)
+    Ok(last.smallest())
 }
 
 struct Layout<'a> {
@@ -168,8 +179,7 @@ impl Layout<'_> {
         let needed = lists.map_or(all_references, |lists| share_of(all_references, lists.share_read(block_rows)));
         let refining = lists.map_or(0, |lists| lists.refining_reads(queries.rows, block_rows));
         let bytes_read = (reading(queries, block_rows), needed.saturating_add(refining));
-        let all_pairs = queries.rows as f64 * references.rows as f64;
-        let effort = lists.map_or(all_pairs, |lists| lists.effort(queries.rows, references.rows));
+        let (effort, pairs) = self.effort();
         let read_seconds = (bytes_read.0 as f64 + bytes_read.1 as f64) / READ_BYTES_PER_SECOND;
         SearchPlan {
             order: self.order,
@@ -186,14 +196,30 @@ impl Layout<'_> {
             }),
             bytes_read,
             bytes_written: queries.rows * (self.input.k * self.slot_bytes() + if self.input.names { 16 } else { 0 }),
-            pairs: lists.map_or(all_pairs, |lists| lists.pairs(queries.rows, references.rows)),
+            pairs,
             seconds: read_seconds.max(effort / self.input.engine.pairs_per_second),
         }
+    }
+
+    /// Pairs as the engine's rate counts them, and as they are.
+    fn effort(&self) -> (f64, f64) {
+        let SearchInput { queries, references, lists, graph, .. } = self.input;
+        let (queries, references) = (queries.rows, references.rows);
+        if let Some(lists) = lists {
+            return (lists.effort(queries, references), lists.pairs(queries, references));
+        }
+        let all = queries as f64 * references as f64;
+        let Some(graph) = graph else { return (all, all) };
+        let (building, searching) = (graph.building(references), queries as f64 * graph.per_query(references));
+        (building * graph.waiting(references) + searching, building + searching)
     }
 
     /// Rows of about `target` bytes: whole chunks of the source where those are not far larger. Fewer where a device
     /// has no room for more beside the block, but never so few that reading them would be slow.
     fn partition_rows(&self, target: u64, block_rows: u64) -> u64 {
+        if self.input.graph.is_some() {
+            return self.input.references.rows.max(1);
+        }
         let row_bytes = self.input.dim * 4;
         let most = (self.input.engine.partition_bytes_max / row_bytes).max(1);
         let device = self.input.engine.device.as_ref();
@@ -219,7 +245,8 @@ impl Layout<'_> {
         match self.order {
             Order::ReferenceStays => {
                 table.add("references", references.rows * row_bytes);
-                table.add("references, packed", references.rows * engine.bytes_per_reference);
+                let packed = if self.input.graph.is_some() { "graph of the references" } else { "references, packed" };
+                table.add(packed, references.rows * engine.bytes_per_reference);
             }
             Order::QueriesStay => {
                 let held = partitions.min(2);

@@ -18,6 +18,7 @@ fn input(queries: u64, references: u64, budget: ByteCount) -> SearchInput {
         names: true,
         written: true,
         lists: None,
+        graph: None,
         engine: EngineLimits {
             kind: EngineKind::Cpu,
             bytes_per_query: 500,

@@ -61,7 +61,7 @@ mod tests {
     fn visited(router: &AllRows, queries: u64, seen_to: u64) -> Vec<(Range<u64>, Range<u32>)> {
         let len = usize::try_from(queries).expect("few");
         let queries = RowBlock::new(RowIds::Range(5..5 + queries), 1, vec![0.0; len]).expect("a block");
-        let route = router.route(0, &Known { queries: &queries, near: &[], bounds: &[], seen_to });
+        let route = router.route(0, &Known { queries: &queries, near: &[], bounds: &[], seen_to, goes_on: false });
         let visit = |partition| {
             let visits: Vec<Visit> = route.visits(partition).flatten().collect();
             let [visit] = <[Visit; 1]>::try_from(visits).expect("one visit");

@@ -25,7 +25,8 @@ pub trait Router: Send + Sync {
         1
     }
 
-    /// What a block visits in a round. No row is visited by a query in two rounds.
+    /// What a block visits in a round. In a block that goes on, a row may be visited once more in a later round: engines
+    /// count it once.
     fn route<'r>(&'r self, round: u32, known: &Known<'_>) -> Box<dyn Route + 'r>;
 }
 
@@ -49,6 +50,8 @@ pub struct Known<'a> {
     pub bounds: &'a [f32],
     /// Rows before this one have been visited in this round, by a run that goes on now.
     pub seen_to: u64,
+    /// Whether there was such a run, in this round or before: perhaps with an engine to which other landmarks were near.
+    pub goes_on: bool,
 }
 
 /// What one block visits in one round, partition by partition, in ascending order of their rows.

@@ -1,5 +1,6 @@
 //! What a run tells while it works. The library says it, the caller shows it.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The parts of a run that take time.
@@ -83,13 +84,19 @@ impl Observer for Silent {}
 
 /// Asks a run to stop at the next border between units.
 #[derive(Debug, Default)]
-pub struct Stop(AtomicBool);
+pub struct Stop(Arc<AtomicBool>);
 
 impl Stop {
     /// Not asked yet.
     #[must_use]
-    pub const fn new() -> Self {
-        Self(AtomicBool::new(false))
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// True once somebody asked, for an engine that works long between two borders.
+    #[must_use]
+    pub fn flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.0)
     }
 
     /// Asks.

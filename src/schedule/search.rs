@@ -265,11 +265,12 @@ impl Loop<'_, '_> {
             None => Vec::new(),
         };
         clock.time(Part::Search, || self.engines.engine.begin(block, k, exclude))?;
+        let goes_on = self.resume.is_some();
         let (mut round, mut seen_to) = self.restore(rows)?;
         let mut standing = Standing { round, done: 0, saved_at: Instant::now() };
         while round < router.rounds() {
             let bounds = if round > 0 { self.engines.engine.bounds()? } else { Vec::new() };
-            let known = Known { queries: block, near: &near, bounds: &bounds, seen_to };
+            let known = Known { queries: block, near: &near, bounds: &bounds, seen_to, goes_on };
             let route = clock.time(Part::Search, || pool.install(|| router.route(round, &known)));
             standing.round = round;
             self.round(pager, &*route, rows, &mut standing)?;
@@ -308,7 +309,7 @@ impl Loop<'_, '_> {
         pager.each(route, pool, clock, |partition, part| {
             let mut pairs = 0;
             for visits in route.visits(partition) {
-                clock.time(Part::Search, || self.engines.engine.visit(part, &visits))?;
+                clock.time(Part::Search, || self.engines.engine.visit(part, &visits)).map_err(stopped)?;
                 pairs += visits.iter().map(|visit| pairs_of(visit, rows.end - rows.start)).sum::<u64>();
             }
             standing.done += 1;
@@ -349,6 +350,11 @@ impl Loop<'_, '_> {
         let top = complete.slice(0..length(&gathered));
         self.sink.save(&Checkpoint { complete_to: gathered.end, rows: gathered, round: 0, references_done: 0, top })
     }
+}
+
+/// An engine that was asked to stop did so for the user.
+fn stopped(error: EngineError) -> Error {
+    if matches!(error, EngineError::Stopped) { JobError::Interrupted.into() } else { error.into() }
 }
 
 /// Pairs that a visit compares, in a block of so many queries.

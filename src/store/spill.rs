@@ -124,7 +124,8 @@ impl Spill {
             each(&words[..n])?;
         }
         if crc != self.extents[bucket].crc32c {
-            let why = "its checksum differs; build the index again with --overwrite".to_owned();
+            let why =
+                "its checksum differs; build the index again with --resume, which puts all rows aside anew".to_owned();
             return Err(StoreError::Damaged { array: path.display().to_string(), why }.into());
         }
         Ok(())

@@ -32,13 +32,17 @@ FIXTURES = Path(__file__).parents[1] / "fixtures" / "anndata_layouts"
 
 
 @pytest.fixture(scope="session")
-def atlasknn():
+def atlasknn(tmp_path_factory):
     """Runs the program; returns what `--json` says where it is asked for. Fails the test when the program fails."""
     program = os.environ.get("ATLASKNN_BIN")
     assert program and Path(program).is_file(), "ATLASKNN_BIN names no program; run scripts/test"
 
+    # What it remembers is not for the one who runs the tests.
+    environment = {**os.environ, "ATLASKNN_CACHE_DIR": str(tmp_path_factory.mktemp("cache"))}
+
     def run(*words):
-        done = subprocess.run([program, *map(str, words)], capture_output=True, text=True, timeout=300)
+        command = [program, *map(str, words)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
         assert done.returncode == 0, f"{words} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}"
         return json.loads(done.stdout.splitlines()[-1]) if "--json" in words else done
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use atlasknn::job::request::{DeviceChoice, DeviceRequest, IndexOutcome, IndexRequest, RunOptions, Within};
-use atlasknn::metric::Metric;
+use atlasknn::metric::{EngineKind, Metric, TieBand, tie_band};
 use atlasknn::schedule::progress::{Silent, Stop};
 use atlasknn::store::IoCounters;
 use atlasknn::store::index::{Encoding, Index};
@@ -45,6 +45,11 @@ pub struct Truth<'a> {
 impl Truth<'_> {
     /// Every row once, in the list of its nearest centroid, within its radius; no list too large.
     pub fn check(&self, index: &Index) -> Result<(), String> {
+        self.check_built_by(EngineKind::Cpu, index)
+    }
+
+    /// The same of an index that this kind of engine built: its tie band decides between centroids.
+    pub fn check_built_by(&self, engine: EngineKind, index: &Index) -> Result<(), String> {
         let (rows, lists) = (self.rows as u64, index.lists());
         if (index.rows(), index.dim(), index.metric()) != (rows, self.dim, self.metric) {
             return Err(format!("{} × {} by {}", index.rows(), index.dim(), index.metric()));
@@ -65,13 +70,19 @@ impl Truth<'_> {
         for list in 0..lists {
             for at in index.offsets()[list]..index.offsets()[list + 1] {
                 let at = usize::try_from(at).expect("a place");
-                self.check_row(index, list, ids[at], &stored[at * self.dim..(at + 1) * self.dim])?;
+                self.check_row(index, (engine, list), ids[at], &stored[at * self.dim..(at + 1) * self.dim])?;
             }
         }
         Ok(())
     }
 
-    fn check_row(&self, index: &Index, list: usize, id: u64, stored: &[f32]) -> Result<(), String> {
+    fn check_row(
+        &self,
+        index: &Index,
+        (engine, list): (EngineKind, usize),
+        id: u64,
+        stored: &[f32],
+    ) -> Result<(), String> {
         let row = self.row(id);
         if row != stored {
             return Err(format!("row {id} is {stored:?} and should be {row:?}"));
@@ -88,7 +99,10 @@ impl Truth<'_> {
         let nearest = (0..index.lists()).map(distance).fold(f64::INFINITY, f64::min);
         // The engine sees rows of length 1 rounded to float32, so its tie is as wide as that.
         let rounding = if placed.iter().zip(&row).all(|(a, b)| *a == f64::from(*b)) { 0.0 } else { 1e-6 };
-        if own > nearest * (1.0 + 1e-6) + rounding {
+        let TieBand::Relative(tie) = tie_band(Metric::Euclidean, self.dim, engine) else {
+            return Err("a tie band of another kind".to_owned());
+        };
+        if own > nearest * (1.0 + tie) + rounding {
             return Err(format!("row {id} is at {own} from its centroid, and at {nearest} from another"));
         }
         Ok(())

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 
 use atlasknn::job::request::{
@@ -17,6 +18,13 @@ use atlasknn::units::{ByteCount, K};
 use atlasknn::weights::WeightKernel;
 use zarrs::array::{Array, ElementOwned};
 use zarrs::filesystem::FilesystemStore;
+
+/// The command line, with a cache folder of the tests' own: what it remembers is not for the one who runs them.
+pub fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_atlasknn"));
+    command.env("ATLASKNN_CACHE_DIR", concat!(env!("CARGO_TARGET_TMPDIR"), "/cache"));
+    command
+}
 
 /// A `.npy` file of float32 rows.
 pub fn write_npy(path: &Path, rows: usize, dim: usize, mut value: impl FnMut(usize, usize) -> f32) {

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use pollster::block_on;
 
+use super::cards::{Shown, each_card_once, through_one_backend};
 use super::variant::Variant;
 use crate::error::EngineError;
 
@@ -34,6 +35,8 @@ pub struct Adapter {
     pub kind: AdapterKind,
     /// Driver and its version.
     pub driver: String,
+    /// Where it is on the PCI bus; empty where the driver does not say.
+    pub bus_id: String,
     /// The largest buffer, bytes.
     pub buffer_bytes_max: u64,
     /// The largest part of a buffer that a shader sees, bytes.
@@ -52,7 +55,7 @@ pub struct Adapter {
 /// Which adapter is wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AdapterChoice {
-    /// The first that is no software.
+    /// The first that is no software, through its better driver.
     Best,
     /// By its number in [`adapters`].
     Number(usize),
@@ -113,6 +116,7 @@ fn describe(handle: wgpu::Adapter) -> Adapter {
         backend: info.backend.to_str().to_owned(),
         kind,
         driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),
+        bus_id: info.device_pci_bus_id,
         buffer_bytes_max: limits.max_buffer_size,
         binding_bytes_max: limits.max_storage_buffer_binding_size,
         workgroup_bytes: u64::from(limits.max_compute_workgroup_storage_size),
@@ -138,31 +142,32 @@ pub fn choose(choice: &AdapterChoice) -> Result<Vec<Adapter>, EngineError> {
             .collect::<Vec<_>>()
             .join(", "),
     };
-    let real = |a: &&Adapter| !a.is_software();
     let (found, asked) = match choice {
-        AdapterChoice::Best => (all.iter().find(real).cloned().into_iter().collect(), "a GPU".to_owned()),
+        AdapterChoice::Best => (real(&all, each_card_once).into_iter().take(1).collect(), "a GPU".to_owned()),
         AdapterChoice::Number(n) => (all.get(*n).cloned().into_iter().collect(), format!("gpu:{n}")),
         AdapterChoice::Named(part) => {
             let part = part.to_lowercase();
             let named = all.iter().find(|a| a.name.to_lowercase().contains(&part));
             (named.cloned().into_iter().collect(), format!("an adapter named `{part}`"))
         }
-        AdapterChoice::All => (through_one_backend(all.iter().filter(real)), "a GPU".to_owned()),
+        AdapterChoice::All => (real(&all, through_one_backend), "a GPU".to_owned()),
     };
     if found.is_empty() { Err(EngineError::Adapter { asked, known }) } else { Ok(found) }
 }
 
-/// Those of the backend that has the most of them: a card that is there through two backends counts once.
-fn through_one_backend<'a>(all: impl Iterator<Item = &'a Adapter>) -> Vec<Adapter> {
-    let mut by_backend: Vec<Vec<Adapter>> = Vec::new();
-    for adapter in all {
-        match by_backend.iter_mut().find(|same| same[0].backend == adapter.backend) {
-            Some(same) => same.push(adapter.clone()),
-            None => by_backend.push(vec![adapter.clone()]),
-        }
-    }
-    // The first of equals: `max_by_key` would take the last.
-    by_backend.into_iter().rev().max_by_key(Vec::len).unwrap_or_default()
+/// Those that are no software and that `keep` keeps the places of.
+fn real(all: &[Adapter], keep: fn(&[Shown<'_>]) -> Vec<usize>) -> Vec<Adapter> {
+    let real: Vec<&Adapter> = all.iter().filter(|adapter| !adapter.is_software()).collect();
+    let shown: Vec<Shown<'_>> = real
+        .iter()
+        .map(|adapter| Shown {
+            backend: &adapter.backend,
+            bus_id: &adapter.bus_id,
+            worth: (Variant::of(adapter).len(), adapter.features.len()),
+        })
+        .collect();
+    let places = keep(&shown);
+    places.into_iter().map(|place| real[place].clone()).collect()
 }
 
 impl Adapter {

@@ -1,5 +1,6 @@
 //! The passes that round to f16, on any adapter that has f16, against their twins bit for bit: what they round is done on the
-//! bits, so that no compiler has a say in it.
+//! bits, so that no compiler has a say in it. Where no adapter has f16 these tests say so and compare nothing, which is not to
+//! happen where Vulkan is there in software: that has it.
 
 use std::sync::Arc;
 
@@ -14,8 +15,9 @@ use super::resident::{Half, HalfOf, Packing, ROW_THREADS, Stored, buffer, int};
 use super::rows::Rows;
 use super::space::Space;
 use super::templates::expand;
+use super::tests::adapter;
 use super::variant::{VARIANTS, Variant};
-use super::{adapters, steps};
+use super::{Adapter, adapters, steps};
 use crate::block::RowBlock;
 use crate::engine::conformance::{block, k, noise};
 use crate::metric::Metric;
@@ -27,10 +29,31 @@ fn cooperative() -> Variant {
     VARIANTS.into_iter().find(Variant::is_cooperative).expect("the variant in f16")
 }
 
+fn has_f16(adapter: &Adapter) -> bool {
+    adapter.features.contains(&"f16")
+}
+
 /// Any adapter with f16, opened.
 fn device() -> Option<Device> {
-    let adapter = adapters().into_iter().find(|adapter| adapter.features.contains(&"f16"))?;
+    let Some(adapter) = adapters().into_iter().find(has_f16) else {
+        eprintln!("no adapter has f16: what is rounded to it was not compared");
+        return None;
+    };
     Some(adapter.open_with(wgpu::Features::SHADER_F16, wgpu::ExperimentalFeatures::disabled()).expect("a device"))
+}
+
+#[test]
+fn vulkan_in_software_has_f16_so_what_is_rounded_is_compared_wherever_everything_is_checked() {
+    if adapter().is_none() {
+        return;
+    }
+    let all = adapters();
+    for adapter in all.iter().filter(|adapter| adapter.is_software() && adapter.backend == "vulkan") {
+        assert!(has_f16(adapter), "{} ({}) has only {:?}", adapter.name, adapter.driver, adapter.features);
+        assert!(device().is_some_and(|device| has_f16(&device.adapter)));
+    }
+    let on = all.iter().find(|adapter| has_f16(adapter)).map_or("nothing", |adapter| adapter.name.as_str());
+    println!("what is rounded to f16 is compared on: {on}");
 }
 
 /// Rows whose values are of all sizes, with one far out and one of zeros.

@@ -6,6 +6,7 @@
 //! exact distances. Queries whose survivors did not fit are noted on the device and searched again, without the filter,
 //! before anything else is asked. See `shaders/README.md`.
 
+mod cards;
 mod device;
 #[cfg(test)]
 mod fault_tests;
@@ -27,7 +28,7 @@ mod space;
 mod steps;
 mod templates;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod together;
 pub mod trial;
 mod variant;

@@ -52,8 +52,8 @@ pub struct MergeParams {
     pub tile: u32,
     pub own_row: u32,
     pub share: f32,
+    pub again: u32,
     pub pad0: u32,
-    pub pad1: u32,
 }
 
 /// `gather.wgsl`

@@ -208,7 +208,7 @@ impl<'a> Search<'a> {
         };
         let wanted = self.o.workshop.seed_rows.max(2 * self.o.queries.k.get());
         let seeded = if self.o.seen == 0 { seeds(tiles.n, tile_rows, wanted) } else { 0 };
-        self.ranged(chunk, which, tiles, 0..seeded);
+        self.ranged(chunk, which, tiles, 0..seeded, MergeParams::default());
         let slots = match list {
             Some(rows) => Some(self.gather(&slots(rows.iter().copied(), q_tile), None)?),
             None => None,
@@ -327,8 +327,15 @@ impl<'a> Search<'a> {
         self.o.programs.merge.add(self.o.device, commands, &buffers, &params, queries);
     }
 
-    /// All rows at some positions, each at its exact distance.
-    fn ranged(&mut self, chunk: &Range<u32>, which: Which<'_>, tiles: &Tiles, positions: Range<u32>) {
+    /// All rows at some positions, each at its exact distance; `params` says what else the merge does.
+    fn ranged(
+        &mut self,
+        chunk: &Range<u32>,
+        which: Which<'_>,
+        tiles: &Tiles,
+        positions: Range<u32>,
+        params: MergeParams,
+    ) {
         let queries = match which {
             Which::Chunk(rows) => rows.end - rows.start,
             Which::Listed(_, count) => count,
@@ -344,7 +351,7 @@ impl<'a> Search<'a> {
                 stride: tiles.stride,
                 first_reference: tiles.first_row,
                 last_reference: tiles.last_row,
-                ..MergeParams::default()
+                ..params
             };
             self.merge(chunk, which, range, pairs * u64::from(part.end - part.start));
         }
@@ -364,7 +371,8 @@ impl<'a> Search<'a> {
         let tiles = Tiles::of(&visit.rows, int(self.o.variant.references()));
         let buffer = self.list("overflowed queries", &rows);
         // Survivors are not looked at, so any chunk will do.
-        self.ranged(&(0..1), Which::Listed(&buffer, int(rows.len())), &tiles, 0..tiles.n);
+        let params = MergeParams { again: 1, ..MergeParams::default() };
+        self.ranged(&(0..1), Which::Listed(&buffer, int(rows.len())), &tiles, 0..tiles.n, params);
         self.commands.submit();
     }
 

@@ -206,15 +206,15 @@ impl Hard {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::gpu::adapters;
     use crate::engine::gpu::space::Space;
+    use crate::engine::gpu::tests::adapter;
     use crate::metric::tie_band;
     use crate::oracle::search::Neighbour;
 
     #[test]
     fn every_variant_is_tried_and_found_sound() {
+        let Some(adapter) = adapter() else { return };
         let pool = Arc::new(rayon::ThreadPoolBuilder::new().num_threads(2).build().expect("a pool"));
-        let adapter = adapters().into_iter().next().expect("an adapter: install mesa-vulkan-drivers");
         for variant in Variant::of(&adapter) {
             assert!(is_sound(&adapter, &pool, &variant).expect("a trial"), "{}", variant.name);
         }

@@ -90,7 +90,13 @@ pub fn arrange(
             Ok(())
         })
     };
-    write_behind(commit, |send| Sorter::new(planned, state, spill, run).all(send))?;
+    let sorted = write_behind(commit, |send| Sorter::new(planned, state, spill, run).all(send));
+    if matches!(sorted, Err(Error::Store(StoreError::Damaged { .. }))) {
+        // What was put aside is not what was written, and shards may have been made of it.
+        output.unmark(STAGE)?;
+        output.drop_checkpoint()?;
+    }
+    sorted?;
     run.observer.end(Stage::Sort);
     let radii = work.radii.iter().map(|radius| rounded_up(*radius, work.space)).collect();
     let Work { centroids, offsets, largest_error, .. } = work;
@@ -151,29 +157,32 @@ impl Work<'_> {
             let list = self.offsets.partition_point(|start| *start <= first + at as u64) - 1;
             &self.centroids[list * dim..(list + 1) * dim]
         };
-        let codes = self.codec.encode(&rows, dim, centroid).map_err(|at| {
-            let (row, value) = (ids[at / dim], rows[at]);
-            JobError::Unfit(format!(
-                "row {row} holds {value}, which float16 can't; use --encoding sq8, or scale the data down"
-            ))
-        })?;
-        let error = |(at, row): (usize, &[f32])| {
-            let mut decoded = vec![0.0; dim];
-            self.codec.decode(&codes, at, centroid(at), &mut decoded);
-            self.apart(row, &decoded)
+        let codes = self.codec.encode(&rows, dim, centroid).map_err(|at| too_large(ids[at / dim], rows[at]))?;
+        let scratch = || (vec![0.0; dim], vec![0.0; dim], vec![0.0; dim]);
+        let error = |(decoded, truth, placed): &mut (Vec<f32>, Vec<f64>, Vec<f64>), (at, row): (usize, &[f32])| {
+            self.codec.decode(&codes, at, centroid(at), decoded);
+            let kept = !self.space.place(row, truth) | self.space.place(decoded, placed);
+            let apart = truth.iter().zip(&*placed).map(|(a, b)| (a - b).powi(2)).sum::<f64>().sqrt();
+            (apart, if kept { usize::MAX } else { at })
         };
-        let largest = rows.par_chunks_exact(dim).enumerate().map(error).reduce(|| 0.0, f64::max);
+        let both = |a: (f64, usize), b: (f64, usize)| (a.0.max(b.0), a.1.min(b.1));
+        let errors = rows.par_chunks_exact(dim).enumerate().map_init(scratch, error);
+        let (largest, lost) = errors.reduce(|| (0.0, usize::MAX), both);
+        if let Some(row) = ids.get(lost) {
+            return Err(JobError::Unfit(format!(
+                "row {row} loses its direction in the encoding, which leaves {} values; use --encoding f32",
+                if self.space == ListSpace::Unit { "zero" } else { "equal" }
+            ))
+            .into());
+        }
         self.largest_error = self.largest_error.max(largest);
         Ok(codes)
     }
+}
 
-    /// How far apart two rows are in the space that lists are made in.
-    fn apart(&self, row: &[f32], decoded: &[f32]) -> f64 {
-        let (mut truth, mut placed) = (vec![0.0; self.dim], vec![0.0; self.dim]);
-        self.space.place(row, &mut truth);
-        self.space.place(decoded, &mut placed);
-        truth.iter().zip(&placed).map(|(a, b)| (a - b).powi(2)).sum::<f64>().sqrt()
-    }
+/// Refuses a value that float16 has no number for.
+pub fn too_large(row: u64, value: f32) -> JobError {
+    JobError::Unfit(format!("row {row} holds {value}, which float16 can't; use --encoding sq8, or scale the data down"))
 }
 
 /// Hands on full shards. Says false when nobody takes them.
@@ -247,6 +256,9 @@ impl<'a> Sorter<'a> {
         if rows > self.room {
             // One list, so its records are in order as they come.
             spill.scan(bucket, record, |records| -> Result<(), Error> {
+                if self.run.stop.asked() {
+                    return Err(JobError::Interrupted.into());
+                }
                 for record in records.chunks_exact(record) {
                     if lists.contains(&u64::from(record[2])) && open {
                         open = self.push(record, send);

@@ -3,11 +3,12 @@
 use std::time::{Duration, Instant};
 
 use super::Planned;
+use super::arrange::{STAGE, too_large};
 use super::nearest::Nearest;
 use super::state::{SPILL, State};
 use super::train::{Trained, place};
 use crate::block::RowBlock;
-use crate::error::{Error, JobError, StoreError};
+use crate::error::{EngineError, Error, JobError, StoreError};
 use crate::job::manifest::both;
 use crate::job::output::Output;
 use crate::job::run::Run;
@@ -19,13 +20,14 @@ use crate::schedule::progress::{Stage, Step};
 use crate::schedule::stream::stream;
 use crate::schedule::units::write_behind;
 use crate::store::Source;
+use crate::store::index::{Codec, Encoding};
 use crate::store::spill::Spill;
 
 /// Puts aside every row that is not yet. Returns the state of all being done, and the buckets. What was put aside since
 /// the last checkpoint is not saved: a run that ends early loses no more than the time between two.
 ///
 /// # Errors
-/// Any of reading, searching or writing; [`JobError::Interrupted`], with what is done saved.
+/// Any of reading, searching or writing; [`JobError::Interrupted`] and [`EngineError::DeviceLost`] with what is done saved.
 pub fn assign(
     planned: &mut Planned<'_>,
     trained: &Trained,
@@ -49,6 +51,7 @@ pub fn assign(
         state: &mut state,
         spill: &mut spill,
         output,
+        encoding: planned.request.encoding,
         every: Duration::from_secs(planned.request.run.checkpoint_seconds),
         saved_at: Instant::now(),
     };
@@ -73,9 +76,9 @@ pub fn assign(
     });
     match done {
         Err(Error::Job(JobError::Interrupted)) if aside.state.rows_done == rows => {}
-        Err(Error::Job(JobError::Interrupted)) => {
+        Err(error @ (Error::Job(JobError::Interrupted) | Error::Engine(EngineError::DeviceLost { .. }))) => {
             aside.save()?;
-            return Err(JobError::Interrupted.into());
+            return Err(error);
         }
         done => done?,
     }
@@ -90,12 +93,17 @@ struct Aside<'a> {
     state: &'a mut State,
     spill: &'a mut Spill,
     output: &'a Output,
+    encoding: Encoding,
     every: Duration,
     saved_at: Instant,
 }
 
 impl Aside<'_> {
     fn put(&mut self, block: &RowBlock, lists: &[u32]) -> Result<(), Error> {
+        // Rows are encoded at the very end, which may be hours from now.
+        if let Some(at) = block.values().iter().position(|&value| !Codec::holds(self.encoding, value)) {
+            return Err(too_large(block.ids().get(at / block.dim()).0, block.values()[at]).into());
+        }
         for &list in lists {
             self.state.counts[index(list)] += 1;
         }
@@ -123,6 +131,9 @@ fn begin(planned: &Planned<'_>, trained: &Trained, output: &Output, run: &Run<'_
             return Ok((state, spill));
         }
     }
+    // Shards that are written follow from another pass over the rows, perhaps of another engine: a row that went to
+    // another list in that would be in both, or in none.
+    output.unmark(STAGE)?;
     let bounds = bounds(&trained.counts, planned.plan.buckets);
     let mut state = State::new(bounds, lists, planned.limits_needed());
     let begun = Spill::open(&folder, state.extents(), &run.io)?;

@@ -14,8 +14,9 @@ use crate::store::index::{Encoding, Index};
 
 /// Ids that are ticked off in one pass over them: 16 MiB of bits.
 const TICKED: u64 = 1 << 27;
-/// Rows read at a time.
+/// Rows read at a time at most, and bytes of them.
 const PIECE_ROWS: u64 = 65_536;
+const PIECE_BYTES: u64 = 64 << 20;
 
 /// Checks what an index says of its rows. What is wrong is in the report.
 pub fn check(path: &Path, report: &mut Verification) {
@@ -36,7 +37,7 @@ fn check_ids(index: &Index, ticked: u64, report: &mut Verification) -> Result<()
         let window = first..rows.min(first + ticked);
         let mut seen = vec![0_u64; usize::try_from((window.end - window.start).div_ceil(64)).unwrap_or(usize::MAX)];
         let mut twice = None;
-        for piece in pieces(rows) {
+        for piece in pieces(rows, PIECE_ROWS) {
             for id in index.ids(piece)?.into_iter().filter(|id| window.contains(id)) {
                 let (word, bit) = ((id - first) / 64, 1_u64 << ((id - first) % 64));
                 let word = &mut seen[usize::try_from(word).unwrap_or(usize::MAX)];
@@ -66,7 +67,7 @@ fn check_rows(index: &Index, report: &mut Verification) -> Result<(), Error> {
         index.manifest()["largest_encoding_error"].as_f64().unwrap_or(f64::INFINITY) * (1.0 + 1e-6)
     };
     let (offsets, centroids, radii) = (index.offsets(), index.centroids(), index.radii());
-    for piece in pieces(index.rows()) {
+    for piece in pieces(index.rows(), PIECE_ROWS.min(PIECE_BYTES / (4 * dim as u64)).max(1)) {
         let mut values = vec![0.0; usize::try_from(piece.end - piece.start).unwrap_or(usize::MAX) * dim];
         index.source().read(std::slice::from_ref(&piece), &mut values)?;
         let first = offsets.partition_point(|at| *at <= piece.start) - 1;
@@ -86,6 +87,20 @@ fn check_rows(index: &Index, report: &mut Verification) -> Result<(), Error> {
     Ok(())
 }
 
-fn pieces(rows: u64) -> impl Iterator<Item = Range<u64>> {
-    (0..rows.div_ceil(PIECE_ROWS)).map(move |piece| piece * PIECE_ROWS..rows.min((piece + 1) * PIECE_ROWS))
+fn pieces(rows: u64, piece_rows: u64) -> impl Iterator<Item = Range<u64>> {
+    (0..rows.div_ceil(piece_rows)).map(move |piece| piece * piece_rows..rows.min((piece + 1) * piece_rows))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_are_all_rows_in_order_whatever_their_size() {
+        for (rows, piece_rows) in [(0, 5), (1, 5), (5, 5), (6, 5), (100_000, 65_536), (7, 1)] {
+            let all: Vec<u64> = pieces(rows, piece_rows).flatten().collect();
+            assert!(all.iter().copied().eq(0..rows), "{rows} by {piece_rows}");
+            assert!(pieces(rows, piece_rows).all(|piece| piece.end - piece.start <= piece_rows));
+        }
+    }
 }

@@ -20,18 +20,19 @@ use super::output::Output;
 use super::request::{DeviceChoice, IndexOutcome, IndexRequest, PlanReport};
 use super::run::Run;
 use super::{report, warnings};
-use crate::error::{Error, JobError, PlanError, StoreError};
+use crate::error::{EngineError, Error, JobError, PlanError, StoreError};
 use crate::metric::Metric;
 use crate::plan::index::{IndexInput, IndexPlan, lists_for, plan, training_pairs};
 use crate::plan::sample::sample_rows;
 use crate::route::space::ListSpace;
-use crate::schedule::progress::{Observer, Silent, Stop};
+use crate::schedule::progress::{Observer, Silent, Stage, Stop};
+use crate::schedule::search::TRIES;
 use crate::store::index::{Codec, Encoding, Index, Layout, PATTERNS, Patterns, Scale};
 use crate::units::K;
 use arrange::{Arranged, arrange};
 use assign::assign;
 use state::State;
-use train::{Trained, train};
+use train::{PATTERN_ROWS, Trained, train};
 
 pub use check::check;
 
@@ -55,45 +56,76 @@ pub fn plan_index(request: &IndexRequest) -> Result<PlanReport, Error> {
 /// Any of the library's.
 pub fn index(request: &IndexRequest, observer: &dyn Observer, stop: &Stop) -> Result<IndexOutcome, Error> {
     let run = Run::begin(&request.within, observer, stop)?;
-    let mut planned = Planned::new(request, &run)?;
-    super::check_place(&request.out, std::iter::once(request.reference.as_path()))?;
-    warnings::warn_of(planned.indexed.source.absent()?, observer);
-    planned.tell(&run);
-    let writes = planned.plan.bytes_written.0 + planned.plan.bytes_written.1;
-    let mut output = super::begin(&request.out, planned.manifest(), &request.run, writes, &run)?;
-    let mut pairs = 0;
-    if output.manifest.finished {
-        run.observer.note("everything is done already");
-    } else {
-        pairs = build(&mut planned, &mut output, &run)?;
-    }
-    state::clean_up(&output)?;
-    planned.outcome(&output, pairs, &run)
+    let made = make(request, &run)?;
+    made.planned.outcome(&made.output, made.pairs, &run)
 }
 
-/// Builds what is not built yet. Returns the pairs compared.
+/// An index that is there.
+pub struct Made<'a> {
+    planned: Planned<'a>,
+    output: Output,
+    /// Pairs that were compared for it.
+    pub pairs: u64,
+}
+
+/// Builds an index as a part of a run.
+///
+/// # Errors
+/// As [`index`].
+pub fn make<'a>(request: &'a IndexRequest, run: &Run<'_>) -> Result<Made<'a>, Error> {
+    let mut planned = Planned::new(request, run)?;
+    super::check_place(&request.out, std::iter::once(request.reference.as_path()))?;
+    warnings::warn_of(planned.indexed.source.absent()?, run.observer);
+    planned.tell(run);
+    let writes = planned.plan.bytes_written.0 + planned.plan.bytes_written.1;
+    let mut output = super::begin(&request.out, planned.manifest(), &request.run, writes, run)?;
+    let pairs = if output.manifest.finished {
+        run.observer.note("everything is done already");
+        0
+    } else {
+        build(&mut planned, &mut output, run)?
+    };
+    state::clean_up(&output)?;
+    Ok(Made { planned, output, pairs })
+}
+
+/// Builds what is not built yet, and goes on with the CPU where the device is lost again and again. Returns the pairs
+/// compared.
 fn build(planned: &mut Planned<'_>, output: &mut Output, run: &Run<'_>) -> Result<u64, Error> {
-    let (rows, lists, dim) = (planned.layout.rows, planned.lists, planned.dim());
-    let mut pairs = 0;
-    let known = usize::try_from(lists).unwrap_or(usize::MAX);
-    let trained = if let Some(trained) = state::load_trained(output, known, dim, planned.pattern_values())? {
+    let rows_done = State::load(output)?.map_or(0, |state| state.rows_done);
+    let known = planned.trained(output)?.map_or(0, |_| training_pairs(planned.plan.sample_rows, planned.lists));
+    loop {
+        match attempt(planned, output, run) {
+            Err(Error::Engine(error @ EngineError::DeviceLost { .. })) if planned.opened.reopen.is_some() => {
+                for stage in [Stage::Train, Stage::Assign] {
+                    run.observer.end(stage);
+                }
+                planned.fall_back(&error, run)?;
+            }
+            done => break done?,
+        }
+    }
+    let assigned = planned.lists * planned.layout.rows.saturating_sub(rows_done);
+    Ok(training_pairs(planned.plan.sample_rows, planned.lists) - known + assigned)
+}
+
+fn attempt(planned: &mut Planned<'_>, output: &mut Output, run: &Run<'_>) -> Result<(), Error> {
+    let trained = if let Some(trained) = planned.trained(output)? {
         trained
     } else {
+        // Rows that were put aside have the list numbers of centroids that are lost.
+        output.drop_checkpoint()?;
         let trained = train(planned, run)?;
         state::save_trained(output, &trained)?;
-        pairs += training_pairs(planned.plan.sample_rows, lists);
         trained
     };
-    let before = State::load(output)?.map_or(0, |state| state.rows_done);
     let (mut state, mut spill) = assign(planned, &trained, output, run)?;
-    pairs += lists * (rows - before.min(rows));
     let arranged = arrange(planned, &trained, &state, &spill, output, run);
     if matches!(arranged, Err(Error::Job(JobError::Interrupted))) {
         state.save(output, &mut spill)?;
     }
     let arranged = arranged?;
-    planned.finish(arranged, &state, output)?;
-    Ok(pairs)
+    planned.finish(arranged, &state, output)
 }
 
 /// An index that has been checked and planned.
@@ -112,6 +144,10 @@ pub struct Planned<'a> {
     pub plan: IndexPlan,
     /// What finds the nearest centroids.
     pub opened: Opened,
+    /// What the plan follows from.
+    input: IndexInput,
+    /// Whether the engine that began was lost for good.
+    lost: bool,
 }
 
 impl<'a> Planned<'a> {
@@ -130,27 +166,44 @@ impl<'a> Planned<'a> {
         // Lists are of rows that are near each other, whatever the metric.
         let subject = Subject { metric: Metric::Euclidean, dim, k, pairs };
         let opened = Opened::new(&request.device, subject, run)?;
-        let input = IndexInput {
+        let mut input = IndexInput {
             rows: super::search::side(&*indexed.source),
             dim: dim as u64,
             lists,
             placed: space != ListSpace::Rows,
             code_bytes: Codec::row_bytes(request.encoding, dim as u64),
+            pattern_rows: if request.encoding == Encoding::Pq { PATTERN_ROWS } else { 0 },
             shard_rows: layout.shard_rows,
             engine: opened.engine.limits(dim, k),
             budget: run.budget,
         };
-        match plan(&input) {
+        let (opened, plan) = match plan(&input) {
             // Nobody asked for the GPU.
             Err(error @ PlanError::DeviceBudget { .. }) if request.device.choice == DeviceChoice::Auto => {
                 run.observer.note(&format!("the GPU cannot be used, so the CPU searches: {error}"));
                 let opened = Opened::cpu(Metric::Euclidean, run)?;
-                let input = IndexInput { engine: opened.engine.limits(dim, k), ..input };
-                let plan = plan(&input)?;
-                Ok(Self { request, indexed, space, lists, layout, plan, opened })
+                input.engine = opened.engine.limits(dim, k);
+                (opened, plan(&input)?)
             }
-            plan => Ok(Self { request, indexed, space, lists, layout, plan: plan?, opened }),
-        }
+            plan => (opened, plan?),
+        };
+        Ok(Self { request, indexed, space, lists, layout, plan, opened, input, lost: false })
+    }
+
+    /// Puts the CPU in the place of a device that was lost for good, with a plan of its own.
+    fn fall_back(&mut self, error: &EngineError, run: &Run<'_>) -> Result<(), Error> {
+        run.observer.warn(&format!("{error}, {TRIES} times in a row; the CPU goes on"));
+        self.opened = Opened::cpu(Metric::Euclidean, run)?;
+        self.input.engine = self.opened.engine.limits(self.dim(), K::new(1)?);
+        self.plan = plan(&self.input)?;
+        self.lost = true;
+        Ok(())
+    }
+
+    /// The centroids that an earlier run learned.
+    fn trained(&self, output: &Output) -> Result<Option<Trained>, Error> {
+        let lists = usize::try_from(self.lists).unwrap_or(usize::MAX);
+        state::load_trained(output, lists, self.dim(), self.pattern_values())
     }
 
     /// Dimensions.
@@ -191,14 +244,14 @@ impl<'a> Planned<'a> {
         codes * PATTERNS * Patterns::width()
     }
 
-    /// Refuses to go on with another engine than the one that began, unless mixing is allowed.
+    /// Refuses to go on with another engine than the one that began, unless mixing is allowed or its device was lost.
     ///
     /// # Errors
     /// [`JobError::OtherEngine`].
     pub fn check_engines(&self, output: &Output, earlier: &[EngineRecord]) -> Result<(), Error> {
         let now = &self.opened.record;
         match earlier.iter().find(|earlier| !earlier.finds_the_same_as(now)) {
-            Some(earlier) if !self.request.run.allow_mixed => Err(JobError::OtherEngine {
+            Some(earlier) if !(self.request.run.allow_mixed || self.lost) => Err(JobError::OtherEngine {
                 path: output.folder.root().to_owned(),
                 earlier: earlier.in_words(),
                 now: now.in_words(),
@@ -298,3 +351,7 @@ impl<'a> Planned<'a> {
         })
     }
 }
+
+#[cfg(test)]
+#[path = "lost_tests.rs"]
+mod tests;

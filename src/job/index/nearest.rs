@@ -7,6 +7,7 @@ use crate::engine::{Exclude, Partition, Visit, VisitQueries};
 use crate::error::{EngineError, Error};
 use crate::job::engine::Opened;
 use crate::job::run::Run;
+use crate::job::search::open_again;
 use crate::route::kmeans::Assignment;
 use crate::schedule::Part;
 use crate::schedule::search::TRIES;
@@ -52,7 +53,7 @@ impl<'a> Nearest<'a> {
     /// opened again, a few times.
     ///
     /// # Errors
-    /// Those of the engine.
+    /// Those of the engine; [`EngineError::DeviceLost`] after [`TRIES`] times, or where it cannot be opened again.
     pub fn of(&mut self, block: &RowBlock) -> Result<Assignment, Error> {
         let mut lost = 0;
         let top = loop {
@@ -61,13 +62,10 @@ impl<'a> Nearest<'a> {
                 done => break done?,
             };
             lost += 1;
-            match &self.opened.reopen {
-                Some(reopen) if lost < TRIES => {
-                    self.run.observer.warn(&format!("{error}; opening it again (try {} of {TRIES})", lost + 1));
-                    self.opened.engine = reopen()?;
-                }
-                _ => return Err(error.into()),
+            if lost == TRIES || self.opened.reopen.is_none() {
+                return Err(error.into());
             }
+            self.opened.engine = open_again(self.opened.reopen.as_ref(), lost, &error, self.run)?;
         };
         let (ids, distances) = top.into_parts();
         // Padding is what a row has that is too far from every centroid for its distance to be a number.

@@ -19,7 +19,7 @@ use crate::store::index::{Encoding, Patterns};
 /// Keeps the choice of centroids apart from that of the sample.
 const SEED: u64 = 0x6365_6e74_726f_6964;
 /// Rows that patterns are learned from, about.
-const PATTERN_ROWS: u64 = 16_384;
+pub const PATTERN_ROWS: u64 = 16_384;
 /// Rows that a thread puts in place at a time.
 const TASK_ROWS: usize = 1_024;
 
@@ -89,6 +89,14 @@ pub fn train(planned: &mut Planned<'_>, run: &Run<'_>) -> Result<Trained, Error>
     } else {
         Vec::new()
     };
+    if patterns.iter().any(|value| !value.is_finite()) {
+        return Err(JobError::Unfit(format!(
+            "{} has values so large that differences of them are no float32, which pq needs; use --encoding f32, or \
+             scale the data down",
+            planned.indexed.source.name()
+        ))
+        .into());
+    }
     run.observer.end(Stage::Train);
     Ok(Trained { centroids, counts: order.iter().map(|&list| counts[list]).collect(), patterns })
 }
@@ -121,7 +129,8 @@ fn assign(nearest: &mut Nearest<'_>, rows: &Rows<'_>, block_rows: u64, run: &Run
             return Err(JobError::Interrupted.into());
         }
         let n = step.min(rows.rows() - first);
-        let values = (first..first + n).flat_map(|row| rows.row(row)).copied().collect();
+        let mut values = Vec::with_capacity(n * rows.dim);
+        (first..first + n).for_each(|row| values.extend_from_slice(rows.row(row)));
         let block = RowBlock::new(RowIds::Range(0..n as u64), rows.dim, values)?;
         let part = nearest.of(&block)?;
         all.lists.extend(part.lists);

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+pub use crate::engine::hnsw::GraphOptions;
+
 /// How to search.
 #[derive(Clone, Debug, PartialEq)]
 pub struct How {
@@ -15,11 +17,20 @@ pub struct How {
     pub strict: bool,
     /// Whether what a compressed index finds gets its exact distances from the reference.
     pub refine: bool,
+    /// How a graph is built and searched.
+    pub graph: GraphOptions,
 }
 
 impl Default for How {
     fn default() -> Self {
-        Self { method: Method::Auto, index: None, probes: Probes::Auto, strict: false, refine: true }
+        Self {
+            method: Method::Auto,
+            index: None,
+            probes: Probes::Auto,
+            strict: false,
+            refine: true,
+            graph: GraphOptions::default(),
+        }
     }
 }
 
@@ -33,6 +44,8 @@ pub enum Method {
     Exact,
     /// Those of a query with the lists of an index that are nearest to it.
     Ivf,
+    /// Those that a graph of the reference leads to.
+    Hnsw,
 }
 
 /// How many lists each query visits.

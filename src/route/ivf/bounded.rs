@@ -71,7 +71,7 @@ impl Bounded {
         }
     }
 
-    /// Which of up to [`WORD`] queries may have a neighbour in which list, without those that were seeds.
+    /// Which of up to [`WORD`] queries may have a neighbour in which list.
     fn mark(&self, known: &Known<'_>, first: usize, words: &mut [u64]) {
         let mut placed = Vec::new();
         for query in first..known.queries.rows().min(first + WORD) {
@@ -115,7 +115,10 @@ impl Router for Bounded {
             let mut words = vec![0; known.queries.rows().div_ceil(WORD) * lists];
             words.par_chunks_mut(lists.max(1)).enumerate().for_each(|(word, words)| {
                 self.mark(known, word * WORD, words);
-                self.unmark_seeds(near, word * WORD, words);
+                // Another engine may have taken other lists for the nearest: then nobody knows which were visited.
+                if !known.goes_on {
+                    self.unmark_seeds(near, word * WORD, words);
+                }
             });
             Pairs::Bits { lists, words }
         };

@@ -13,7 +13,7 @@ use std::ops::Range;
 
 pub use bounded::{Bounded, refusal};
 pub use parts::Cut;
-pub use probing::{Probing, nearest_by_engine, nearest_lists};
+pub use probing::{Probing, list_ranks, nearest_by_engine};
 
 use crate::block::RowBlock;
 use crate::plan::lists::PORTION_PAIRS;

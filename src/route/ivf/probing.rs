@@ -61,8 +61,9 @@ pub fn nearest_by_engine(metric: Metric, lists: &Lists, nearest: usize) -> Optio
     u32::try_from(nearest).ok().and_then(|n| K::new(n).ok())
 }
 
-/// The numbers of the `n` lists nearest each query, `rows × n`, nearest first, as [`Probing`] visits them.
+/// How many lists [`Probing`] visits of each query before each of some lists: the number of all for one that is not there.
+/// Holds the distances of one query per thread.
 #[must_use]
-pub fn nearest_lists(metric: Metric, lists: &Lists, queries: &RowBlock, n: usize) -> Vec<u32> {
-    Ranking::new(metric, &lists.centroids).nearest(queries, n)
+pub fn list_ranks(metric: Metric, lists: &Lists, queries: &RowBlock, of: &[Vec<usize>]) -> Vec<Vec<usize>> {
+    Ranking::new(metric, &lists.centroids).ranks(queries, of)
 }

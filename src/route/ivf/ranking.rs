@@ -1,5 +1,5 @@
-//! Distances of queries to centroids on the host, in f64 and in the space of the lists: for the proof that a list holds no
-//! neighbour, and for more lists than an engine finds at a time.
+//! Distances of queries to centroids on the host, in f64: euclidean ones in the space of the lists, for the proof that a list
+//! holds no neighbour; and those of the metric, for more lists than an engine finds at a time and for their ranks.
 
 use rayon::prelude::*;
 
@@ -15,13 +15,24 @@ pub struct Ranking {
     dim: usize,
     /// `lists × dim`.
     centroids: Vec<f64>,
+    /// What makes each as long as 1, its own mean taken off under correlation; 0 where it has no direction.
+    inverse_lengths: Vec<f64>,
 }
 
 impl Ranking {
     /// Of these centroids.
     pub fn new(metric: Metric, centroids: &RowBlock) -> Self {
+        let (space, dim) = (ListSpace::of(metric), centroids.dim());
+        let mut placed = vec![0.0; dim];
+        let mut inverse_length = |row: &[f32]| {
+            // What is there is as long as 1 afterwards, and in the direction that it had.
+            let there = space != ListSpace::Rows && space.place(row, &mut placed);
+            let length = lane_sum(&placed, &row.iter().map(|&x| f64::from(x)).collect::<Vec<_>>(), |p, c| p * c);
+            if there { 1.0 / length } else { 0.0 }
+        };
+        let inverse_lengths = centroids.values().chunks_exact(dim).map(&mut inverse_length).collect();
         let values = centroids.values().iter().map(|&x| f64::from(x)).collect();
-        Self { metric, space: ListSpace::of(metric), dim: centroids.dim(), centroids: values }
+        Self { metric, space, dim, centroids: values, inverse_lengths }
     }
 
     /// Values per centroid.
@@ -40,21 +51,52 @@ impl Ranking {
         self.centroids.chunks_exact(self.dim).map(|centroid| lane_sum(placed, centroid, |q, c| (q - c) * (q - c)))
     }
 
-    /// The numbers of the `n` lists nearest each query, `rows × n`, nearest first; ties go by number. By inner product
-    /// where that is the metric, else by distance.
+    /// What orders the centroids of a placed row as the distances that an engine finds: those of the metric.
+    fn distances(&self, placed: &[f64], out: &mut Vec<f64>) {
+        out.clear();
+        let centroids = self.centroids.chunks_exact(self.dim);
+        match self.metric {
+            Metric::Euclidean | Metric::SqEuclidean => out.extend(self.squares(placed)),
+            Metric::InnerProduct => out.extend(centroids.map(|c| -lane_sum(placed, c, |q, c| q * c))),
+            // A centroid without a direction is at 1 from everything, as one at a right angle is.
+            Metric::Cosine | Metric::Correlation => {
+                let cosines = centroids.map(|c| lane_sum(placed, c, |q, c| q * c)).zip(&self.inverse_lengths);
+                out.extend(cosines.map(|(product, inverse)| 0.0 - product * inverse));
+            }
+            Metric::Manhattan => out.extend(centroids.map(|c| lane_sum(placed, c, |q, c| (q - c).abs()))),
+            Metric::Chebyshev => {
+                let largest = |c: &[f64]| placed.iter().zip(c).map(|(q, c)| (q - c).abs()).fold(0.0, f64::max);
+                out.extend(centroids.map(largest));
+            }
+        }
+    }
+
+    /// The ranks, from 0, of some lists of each query among all by distance; ties go by number. A list that is not there
+    /// comes after all others.
+    pub fn ranks(&self, queries: &RowBlock, lists: &[Vec<usize>]) -> Vec<Vec<usize>> {
+        let rank = |distances: &[f64], list: usize| {
+            let Some(&own) = distances.get(list) else { return distances.len() };
+            let before = |&(at, &distance): &(usize, &f64)| distance.total_cmp(&own).then(at.cmp(&list)).is_lt();
+            distances.iter().enumerate().filter(before).count()
+        };
+        let of_query = |(placed, distances): &mut (Vec<f64>, Vec<f64>), (query, lists): (usize, &Vec<usize>)| {
+            self.place(queries.row(query), placed);
+            self.distances(placed, distances);
+            lists.iter().map(|&list| rank(distances, list)).collect()
+        };
+        lists.par_iter().enumerate().map_init(Default::default, of_query).collect()
+    }
+
+    /// The numbers of the `n` lists nearest each query by the metric, `rows × n`, nearest first; ties go by number.
     pub fn nearest(&self, queries: &RowBlock, n: usize) -> Vec<u32> {
         let mut near = vec![0; queries.rows() * n];
         near.par_chunks_mut(n.max(1)).enumerate().for_each_init(
-            || (Vec::new(), Vec::new()),
-            |(placed, ranked), (query, near)| {
+            || (Vec::new(), Vec::new(), Vec::new()),
+            |(placed, distances, ranked), (query, near)| {
                 self.place(queries.row(query), placed);
+                self.distances(placed, distances);
                 ranked.clear();
-                if self.metric == Metric::InnerProduct {
-                    let products = self.centroids.chunks_exact(self.dim).map(|c| -lane_sum(placed, c, |q, c| q * c));
-                    ranked.extend(products.zip(0_u32..));
-                } else {
-                    ranked.extend(self.squares(placed).zip(0_u32..));
-                }
+                ranked.extend(distances.iter().copied().zip(0_u32..));
                 let order = |a: &(f64, u32), b: &(f64, u32)| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1));
                 if n < ranked.len() {
                     ranked.select_nth_unstable_by(n, order);
@@ -99,8 +141,36 @@ mod tests {
         assert_eq!(near, [1, 2, 0, 0, 1, 2]);
         let near = Ranking::new(Metric::InnerProduct, &centroids).nearest(&block(2, &[1.0, 1.0]), 4);
         assert_eq!(near, [3, 0, 1, 2]);
-        let near = Ranking::new(Metric::Cosine, &centroids).nearest(&block(2, &[5.0, 1.0]), 2);
-        assert_eq!(near, [1, 2], "the query has length 1 there, and centroids stay where they are");
+        let centroids = block(2, &[0.0, 9.0, 8.0, 1.0, -1.0, 0.0, 0.1, 0.2]);
+        let near = Ranking::new(Metric::Cosine, &centroids).nearest(&block(2, &[5.0, 1.0]), 4);
+        assert_eq!(near, [1, 3, 0, 2], "an engine looks at their direction alone");
+    }
+
+    #[test]
+    fn lists_are_ranked_as_an_engine_ranks_them_by_every_metric() {
+        let value = |i: usize| f64::from(u32::try_from(i * 7919 % 1_000).unwrap()) / 500.0 - 1.0;
+        #[allow(clippy::cast_possible_truncation)]
+        let rows = |n: usize, from: usize| (0..n * 9).map(|i| value(from + i * i) as f32).collect::<Vec<_>>();
+        let mut values = rows(60, 1);
+        values[9..18].fill(0.0);
+        values[18..27].fill(0.25);
+        let (centroids, queries) = (block(9, &values), block(9, &rows(20, 77)));
+        for metric in Metric::ALL {
+            let ranking = Ranking::new(metric, &centroids);
+            let near = ranking.nearest(&queries, 60);
+            let all = ranking.ranks(&queries, &vec![(0..61).collect(); 20]);
+            for (query, near) in near.chunks_exact(60).enumerate() {
+                let constant = |list: u32| metric == Metric::Correlation && matches!(list, 1 | 2);
+                let distance = |list: u32| {
+                    let list = usize::try_from(list).unwrap();
+                    crate::oracle::search::distance(metric, queries.row(query), centroids.row(list))
+                };
+                let told: Vec<f64> = near.iter().filter(|&&list| !constant(list)).map(|&list| distance(list)).collect();
+                assert!(told.windows(2).all(|pair| pair[0] <= pair[1] + 1e-12), "{metric}, query {query}: {told:?}");
+                let ranked = near.iter().map(|&list| all[query][usize::try_from(list).unwrap()]);
+                assert!(ranked.eq(0..60) && all[query][60] == 60, "{metric}, query {query}");
+            }
+        }
     }
 
     #[test]

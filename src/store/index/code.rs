@@ -41,6 +41,12 @@ impl Codec {
         Self::width(encoding, dim) * bytes
     }
 
+    /// Whether a value can be kept.
+    #[must_use]
+    pub fn holds(encoding: Encoding, value: f32) -> bool {
+        encoding != Encoding::F16 || f16::from_f32(value).is_finite()
+    }
+
     /// The codes of rows. Patterns are of rows in the space that lists are made in, whose centroids `centroid` knows.
     ///
     /// # Errors
@@ -126,5 +132,7 @@ mod tests {
         let scale = Scale::between(&[(f32::MIN, f32::MAX)]);
         assert!(round_trip(&Codec::Sq8(scale), &rows, 1).iter().all(|value| value.is_finite()));
         assert_eq!(Codec::F16.encode(&[1.0, 65_504.0, 65_520.0], 1, |_| &[0.0]), Err(2));
+        assert!(Codec::holds(Encoding::F16, -65_519.0) && !Codec::holds(Encoding::F16, -65_520.0));
+        assert!(Codec::holds(Encoding::Sq8, f32::MAX));
     }
 }

@@ -25,7 +25,7 @@ use super::disk::Disk;
 use super::node::{Node, store_name};
 use super::open::open_folder;
 use super::prepared::Preparation;
-use super::zarr::{ZarrSource, ZarrVector};
+use super::zarr::{ZarrArray, ZarrSource, ZarrVector};
 use super::{IoCounters, Source};
 use crate::error::StoreError;
 use crate::metric::Metric;
@@ -110,7 +110,7 @@ impl Index {
     ///
     /// # Errors
     /// [`StoreError::NotAStore`] for anything that is not a finished index of this version; missing arrays;
-    /// [`StoreError::Damaged`] where the parts contradict each other.
+    /// [`StoreError::Damaged`] where the parts contradict each other, or where a file is missing.
     pub fn open(path: &Path, io: &Arc<IoCounters>) -> Result<Self, StoreError> {
         let (disk, root) = open_folder(path, io)?;
         let manifest = manifest_of(&disk, &root)?;
@@ -122,6 +122,7 @@ impl Index {
         let metric: Metric = text("metric")?.parse().map_err(|_| damaged("its metric is unknown".to_owned()))?;
         let encoding: Encoding =
             text("encoding")?.parse().map_err(|found| damaged(format!("it has {found}, which this can't read")))?;
+        whole(&disk, encoding)?;
         let ids = ZarrVector::open(&disk, IDS)?;
         let offsets = Arc::new(whole_numbers(&disk, OFFSETS)?);
         let radii = floats(&disk, RADII)?;
@@ -286,6 +287,18 @@ fn manifest_of(disk: &Disk, root: &Node) -> Result<Value, StoreError> {
         array: store_name(disk),
         why: "its attributes have no manifest".to_owned(),
     })
+}
+
+/// Every chunk file is there: zarr reads one that is not as zeros, and a list of zeros has no neighbour.
+fn whole(disk: &Arc<Disk>, encoding: Encoding) -> Result<(), StoreError> {
+    let codec: &[&str] = match encoding {
+        Encoding::F32 | Encoding::F16 => &[],
+        Encoding::Sq8 => &[LOW, STEP],
+        Encoding::Pq => &[CODEBOOKS],
+    };
+    let remedy = "copy the index again, or build it again with --overwrite";
+    let arrays = [ROWS, IDS, OFFSETS, CENTROIDS, RADII].iter().chain(codec);
+    arrays.into_iter().try_for_each(|path| ZarrArray::open(disk, path)?.whole(remedy))
 }
 
 fn whole_numbers(disk: &Arc<Disk>, path: &str) -> Result<Vec<u64>, StoreError> {

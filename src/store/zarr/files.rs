@@ -71,6 +71,21 @@ impl ZarrArray {
         Ok((absent > 0).then(|| Absent { array: self.name.clone(), absent, asked, files: self.file_count(), fill }))
     }
 
+    /// Refuses an array that lacks a chunk file, where its writer leaves out none. All are asked for, up to the first that is
+    /// missing: a damaged shape may speak of any number.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`], with what to do; any I/O error.
+    pub fn whole(&self, remedy: &str) -> Result<(), StoreError> {
+        for key in self.sampled_keys(u64::MAX) {
+            if self.disk.stat(&key)?.is_none() {
+                let why = format!("its chunk file {key} is missing; {remedy}");
+                return Err(StoreError::Damaged { array: self.name.clone(), why });
+            }
+        }
+        Ok(())
+    }
+
     /// Metadata, sizes of a sample of the chunk files, and checksums of parts of some of them. Nothing that copying a
     /// store changes.
     ///
