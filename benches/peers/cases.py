@@ -78,3 +78,101 @@ STREAM = Case("streaming", "mixture", 20_000, 2_000_000, 50, batch=131_072, peer
 STREAM_MOST = 1.15
 # CPU time over wall time, per thread.
 STREAM_BUSY = 0.9
+
+
+@dataclass(frozen=True)
+class Inverted:
+    """Search through an inverted file: queries/s at recalls that all sides reach."""
+
+    name: str
+    data: str
+    rows: int
+    queries: int
+    dim: int
+    lists: int
+    # Numbers of lists that a query visits: their recalls surround those that are asked for.
+    probes: tuple
+    k: int = 30
+    peers: tuple = ("faiss", "ann-search-rs")
+    batch = None
+
+    def small(self):
+        values = self.__dict__ | {"rows": 20_000, "queries": 500, "lists": 100, "probes": (1, 2, 5, 20, 50)}
+        return Inverted(**values)
+
+
+INVERTED = [
+    Inverted("ivf-GloVe-50", "words", 331_479, 10_000, 50, 1_200, (16, 32, 48, 64, 96, 128)),
+    Inverted("ivf-mixture", "mixture", MILLION, 10_000, 50, 2_000, (4, 6, 8, 16, 24, 32)),
+]
+RECALLS = (0.95, 0.99)
+# Queries/s over those of the faster peer, building time over that of faiss, and recall below that of faiss.
+INVERTED_LEAST = 1.5
+BUILD_MOST = 1.2
+RECALL_LESS_MOST = 0.01
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """An exact search through an index, held against one without."""
+
+    name: str
+    data: str
+    rows: int
+    queries: int
+    dim: int
+    k: int = 30
+
+    def small(self):
+        return Bounds(**self.__dict__ | {"rows": 20_000, "queries": 500})
+
+
+BOUNDS = [
+    Bounds("bounds-MNIST-50", "mnist", 60_000, 10_000, 50),
+    Bounds("bounds-GloVe-50", "words", 331_479, 10_000, 50),
+    Bounds("bounds-mixture", "mixture", MILLION, 10_000, 50),
+]
+
+
+@dataclass(frozen=True)
+class Atlas:
+    """A reference out of core: indexed and searched within a budget, with each encoding."""
+
+    name: str
+    rows: int
+    queries: int
+    dim: int
+    memory: str
+    encodings: tuple = ("f32", "f16", "sq8", "pq")
+    k: int = 30
+
+    def small(self):
+        return Atlas(**self.__dict__ | {"rows": 200_000, "queries": 1_000})
+
+
+ATLAS = Atlas("atlas", 20_000_000, 100_000, 50, "1GiB")
+# Peak resident memory: the budget and 128 MiB. Bytes read over those of the plan, recall, and what encodings may lose of it.
+ATLAS_BYTES_MOST = (1 << 30) + (128 << 20)
+ATLAS_READ_MOST = 1.2
+ATLAS_RECALL_LEAST = 0.99
+ATLAS_LOSS_MOST = 0.002
+
+
+@dataclass(frozen=True)
+class SelfMapping:
+    """Every row's neighbours among all others."""
+
+    name: str
+    data: str
+    rows: int
+    queries: int
+    dim: int
+    k: int = 30
+    peers: tuple = ("pynndescent",)
+
+    def small(self):
+        return SelfMapping(**self.__dict__ | {"rows": 20_000, "queries": 500})
+
+
+SELF = SelfMapping("self", "mixture", MILLION, 10_000, 50)
+SELF_LEAST = 4

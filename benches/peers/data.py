@@ -44,6 +44,10 @@ class Mixture:
         blocks = [self._block(min(BLOCK, rows - start), key) for key, start in enumerate(starts)]
         return tuple(np.concatenate(parts) for parts in zip(*blocks, strict=True))
 
+    def block(self, key):
+        """The references of one block, by themselves."""
+        return self._block(BLOCK, key)[0]
+
     def queries(self, rows):
         starts = range(0, rows, BLOCK)
         blocks = [self._block(min(BLOCK, rows - start), 2**30 + key)[0] for key, start in enumerate(starts)]
@@ -113,6 +117,24 @@ def _save_zarr(folder, source):
         array[start : start + 131_072] = rows[start : start + 131_072]
 
 
+def _save_atlas(folder, rows, dim):
+    """Whole blocks of the mixture, a shard each: memory never holds more than one of them."""
+    import zarr
+
+    mixture = Mixture(dim)
+    array = zarr.create_array(
+        folder,
+        shape=(rows, dim),
+        dtype="float32",
+        chunks=(BLOCK // 10, dim),
+        shards=(BLOCK, dim),
+        compressors=zarr.codecs.ZstdCodec(level=1),
+        overwrite=True,
+    )
+    for key in range(rows // BLOCK):
+        array[key * BLOCK : (key + 1) * BLOCK] = mixture.block(key)
+
+
 class Data:
     """Pairs of files (references, queries) by what they hold; made where they are missing."""
 
@@ -164,3 +186,25 @@ class Data:
             _in_a_child(lambda: _save_zarr(part, source))
             part.rename(folder)
         return folder
+
+    def files(self, case):
+        """The two files of a case, in any order."""
+        order = {"order": "shuffled"} if case.data == "mixture" else {}
+        return getattr(self, case.data)(case.rows, case.queries, case.dim, **order)
+
+    def atlas(self, rows, dim):
+        """A mixture too large for memory, as a sharded zarr array; `rows` are whole blocks."""
+        folder = self.folder / f"atlas-{rows}-{dim}.zarr"
+        if not folder.exists():
+            print(f"preparing {folder.name}", flush=True)
+            part = folder.with_suffix(".part.zarr")
+            _in_a_child(lambda: _save_atlas(part, rows, dim))
+            part.rename(folder)
+        return folder
+
+    def atlas_queries(self, rows, dim):
+        """Queries of the same mixture."""
+        file = self.folder / f"atlas-queries-{rows}-{dim}.npy"
+        if not file.exists():
+            _in_a_child(lambda: _save([file], [Mixture(dim).queries(rows)]))
+        return file

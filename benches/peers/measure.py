@@ -12,6 +12,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 import cases
+import lists
+import programs
 import report
 from data import Data
 from quiet import Quiet
@@ -22,9 +24,8 @@ INSTRUCTIONS = ("avx2", "fma", "avx_vnni", "avx512f", "avx512bw", "avx512_vnni")
 
 def measure(case, data, options):
     """One entry per side. All sides hold their rows at once, and each repeat asks one after the other."""
-    order = {"order": "shuffled"} if case.data == "mixture" else {}
     make = getattr(data, case.data)
-    files = make(case.rows, case.queries, case.dim, **order)
+    files = data.files(case)
     settings = [(name, files, "") for name in (*case.peers, "atlasknn")]
     if case.peers and not case.approximate and "avx512f" in options.machine["instructions"]:
         settings += [(name, files, " on AVX2") for name, *_ in settings]
@@ -114,6 +115,8 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--exact", required=True)
+    parser.add_argument("--ivf", required=True)
+    parser.add_argument("--ann", required=True)
     parser.add_argument("--atlasknn", required=True)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--only", default="")
@@ -130,16 +133,18 @@ def main():
     kept = json.loads(results.read_text())["entries"] if options.only and results.exists() else []
     to = options.home / "QUICK.md" if options.quick else Path(__file__).parents[1] / "RESULTS.md"
 
-    for case in [*cases.CASES, cases.STREAM]:
+    kinds = [(cases.CASES, measure), ([cases.STREAM], stream), (cases.INVERTED, lists.measure)]
+    kinds += [(cases.BOUNDS, programs.bounds), ([cases.ATLAS], programs.atlas), ([cases.SELF], programs.self_mapping)]
+    for case, measure_case in ((case, measure_case) for several, measure_case in kinds for case in several):
         if options.only not in case.name:
             continue
         case = case.small() if options.quick else case
         print(f"{case.name}: ", end="", flush=True)
         began = time.perf_counter()
-        entries = (stream if case.name == cases.STREAM.name else measure)(case, data, options)
+        entries = measure_case(case, data, options)
         speeds = [(entry["side"], entry.get("gpairs_per_s")) for entry in entries]
-        print(", ".join(f"{side} {speed:.3g}" for side, speed in speeds if speed), end=" ", flush=True)
-        print(f"Gpair/s ({time.perf_counter() - began:.0f} s)", flush=True)
+        speeds = [f"{side} {speed:.3g} Gpair/s" for side, speed in speeds if speed]
+        print(*[*speeds, f"{time.perf_counter() - began:.0f} s"], sep=", ", flush=True)
         kept = [entry for entry in kept if entry["case"] != case.name] + entries
         options.machine["disturbed"] = options.quiet.disturbed
         found = {"machine": options.machine, "quick": options.quick, "entries": kept}

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import report_lists
 from cases import BY_CLUSTER_LEAST, CASES, IDENTICAL_MOST, STREAM, STREAM_BUSY, STREAM_MOST
 
 INTRODUCTION = """# Results
@@ -167,6 +168,7 @@ def wanted_table(found, cases):
         if streamed["cpu_seconds"]:
             busy, least = streamed["cpu_seconds"] / streamed["seconds"], STREAM_BUSY * found.machine["threads"]
             lines.append(("streaming: CPU time over wall time", busy, least, True, number))
+    lines += report_lists.wanted_lines(found, found.quick)
     rows = []
     for what, value, limit, at_least, show in lines:
         if value is not None and limit is None:
@@ -257,7 +259,8 @@ def text(found):
     """The whole report."""
     found = Found(found)
     cases = [case.small() if found.quick else case for case in CASES]
-    repeats = min((entry["repeats"] for entry in found.entries.values() if entry["case"] != STREAM.name), default=0)
+    timed = {case.name for case in CASES}
+    repeats = min((entry["repeats"] for entry in found.entries.values() if entry["case"] in timed), default=0)
     count = found.machine["disturbed"]
     about = found.machine | {
         "packages": ", ".join(found.machine["packages"]),
@@ -273,6 +276,7 @@ def text(found):
         ORDER + order_table(found, cases) + "\n",
         other_tables(found, cases),
         streaming(found, STREAM.small() if found.quick else STREAM),
+        report_lists.text(found, found.quick),
     ]
     # What `cargo bench --bench gpu` found, where there is a GPU: written by hand.
     parts.append("\n" + (Path(__file__).parent.parent / "results-gpu.md").read_text())

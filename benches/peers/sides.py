@@ -62,27 +62,19 @@ def forget_peak(pid):
         pass
 
 
-class Side:
-    """One library on one case: `repeat` measures once more, `close` gives the medians."""
+class Asked:
+    """A process that holds its data, and answers each line with what a repeat took."""
 
-    def __init__(self, name, exact, files, case, threads, folder, suffix=""):
-        self.name, self.case = name + suffix, case
-        self.seconds, self.cpu = [], []
-        self.ids = folder / f"{self.name.replace(',', '').replace(' ', '-')}.u64"
-        self.ids.unlink(missing_ok=True)
-        references, queries = map(str, files)
-        batch = str(case.batch or 0)
-        if name == "atlasknn":
-            command = [exact, "--references", references, "--queries", queries, "-k", str(case.k), "--on-request"]
-            command += ["--threads", str(threads), "--ids", str(self.ids)]
-            command += ["--batch", batch] if case.batch else []
-        else:
-            script = str(Path(__file__).with_name("peer.py"))
-            command = [sys.executable, script, name, references, queries, str(case.k), str(threads), batch]
-            command += [str(self.ids)]
-        settings = AVX2 if "AVX2" in suffix else {"OPENBLAS_CORETYPE": blas_core()} if blas_core() else {}
+    def __init__(self, name, command, threads, settings=None):
+        self.name = name
+        settings = settings or ({"OPENBLAS_CORETYPE": blas_core()} if blas_core() else {})
         self.process = subprocess.Popen(
-            command, env=environment(threads) | settings, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+            list(map(str, command)),
+            env=environment(threads) | settings,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            bufsize=1,
         )
         self.ready = self._line()
         forget_peak(self.process.pid)
@@ -90,37 +82,61 @@ class Side:
     def _line(self):
         line = self.process.stdout.readline()
         if not line:
-            sys.exit(f"{self.name} ended with exit code {self.process.wait()} on {self.case.name}")
+            sys.exit(f"{self.name} ended with exit code {self.process.wait()}")
         return json.loads(line)
 
-    def _ask(self):
-        self.process.stdin.write("once more\n")
-        return self._line()["seconds"]
-
-    def _once(self):
+    def _once(self, request):
         """Seconds and CPU seconds of a repeat."""
         before = cpu_seconds(self.process.pid)
-        seconds = self._ask()
+        self.process.stdin.write(f"{request}\n")
+        seconds = self._line()["seconds"]
         return seconds, None if before is None else cpu_seconds(self.process.pid) - before
 
+    def ask(self, quiet, request="once more"):
+        return quiet.measure(lambda once: once[1], lambda: self._once(request))
+
+    def end(self):
+        """The largest memory it had since it was ready."""
+        peak = peak_bytes(self.process.pid)
+        self.process.stdin.close()
+        self.process.wait()
+        return peak
+
+
+class Side(Asked):
+    """One library on one case: `repeat` measures once more, `close` gives the medians."""
+
+    def __init__(self, name, exact, files, case, threads, folder, suffix=""):
+        self.case = case
+        self.seconds, self.cpu = [], []
+        self.ids = folder / f"{name + suffix}.u64".replace(",", "").replace(" ", "-")
+        self.ids.unlink(missing_ok=True)
+        references, queries = files
+        batch = case.batch or 0
+        if name == "atlasknn":
+            command = [exact, "--references", references, "--queries", queries, "-k", case.k, "--on-request"]
+            command += ["--threads", threads, "--ids", self.ids]
+            command += ["--batch", batch] if case.batch else []
+        else:
+            script = Path(__file__).with_name("peer.py")
+            command = [sys.executable, script, name, references, queries, case.k, threads, batch, self.ids]
+        super().__init__(name + suffix, command, threads, AVX2 if "AVX2" in suffix else None)
+
     def repeat(self, quiet):
-        seconds, cpu = quiet.measure(lambda once: once[1], self._once)
+        seconds, cpu = self.ask(quiet)
         self.seconds.append(seconds)
         if cpu is not None:
             self.cpu.append(cpu)
 
     def close(self):
-        peak = peak_bytes(self.process.pid)
-        self.process.stdin.close()
-        self.process.wait()
         return {
             "side": self.name,
             "case": self.case.name,
+            "peak_bytes": self.end(),
             "seconds": statistics.median(self.seconds),
             "range": [min(self.seconds), max(self.seconds)],
             "cpu_seconds": statistics.median(self.cpu) if self.cpu else None,
             "repeats": len(self.seconds),
-            "peak_bytes": peak,
             "prepare_s": self.ready["prepare_s"],
             "simd": self.ready.get("simd"),
         }

@@ -163,9 +163,10 @@ impl Explained {
     fn audited(&mut self, planned: &Planned<'_>, guess: bool) -> Result<(), Error> {
         let sample = plan_sample(planned)?;
         let found = format!(
-            "{} cells of the query searched exactly: {} pairs, {}",
+            "{} cells of the query searched exactly: {} pairs, {} read, {}",
             grouped(sample.block_rows),
             pairs(sample.pairs),
+            ByteCount(samples_bytes(&sample, guess)),
             duration(samples(guess) * sample.seconds)
         );
         self.add(if guess { "calibration and audit" } else { "audit" }, found);
@@ -182,6 +183,8 @@ impl Explained {
         self.json = index;
         self.json["nprobe"] = json!(nprobe);
         self.json["nprobe_is_a_guess"] = json!(guess);
+        let bytes = self.sample.as_ref().map(|sample| samples_bytes(sample, guess));
+        self.json["samples_bytes_read"] = json!(bytes);
         self.json["samples_seconds"] = json!(self.sample.as_ref().map(|sample| samples(guess) * sample.seconds));
     }
 
@@ -193,4 +196,9 @@ impl Explained {
 /// How many samples are searched exactly: one to find out how many lists, one to check.
 fn samples(guess: bool) -> f64 {
     1.0 + f64::from(u8::from(guess))
+}
+
+/// Bytes of the reference that those read.
+fn samples_bytes(sample: &SearchPlan, guess: bool) -> u64 {
+    sample.bytes_read.1.saturating_mul(1 + u64::from(guess))
 }

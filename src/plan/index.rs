@@ -12,6 +12,11 @@ use crate::units::ByteCount;
 /// On a million cells of a mixture and on word vectors, 5 rounds on every 4th row and 3 on all give the recall of 10 rounds
 /// on all with less than half of the pairs.
 const ROUNDS: [(usize, u64); 2] = [(5, 4), (3, 1)];
+/// Rounds at the end in which centroids are not moved away from lists with few rows: they settle where rows are.
+///
+/// On word vectors the recall of 32 lists of 1,200 is 0.003 higher with 5 than with 3, for 2 % more rows in each; with all 8 it
+/// is another 0.003, for 5 % more. On a mixture there is nothing to move.
+const SETTLING: usize = 5;
 /// Rows per list that a part of the sample has at least.
 const PART_ROWS_PER_LIST_MIN: u64 = 16;
 /// Rows of a block, largest first.
@@ -107,7 +112,7 @@ pub fn rounds(sample_rows: u64, lists: u64) -> Vec<u64> {
 /// How many rounds there are at the end in which centroids only settle.
 #[must_use]
 pub fn settling_rounds() -> usize {
-    ROUNDS[1].0
+    SETTLING
 }
 
 /// Pairs that learning takes.
