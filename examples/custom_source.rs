@@ -44,7 +44,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let queries = RowBlock::new(RowIds::Range(0..1), 2, vec![54_321.25, 0.0])?;
     engine.begin(&queries, K::new(3)?, &Exclude::Nothing)?;
     let router = AllRows::new(line.rows(), 4_096);
-    let route = router.route(0, &Known { queries: &queries, near: &[], bounds: &[], seen_to: 0, goes_on: false });
+    let route = router.route(0, &Known { queries: &queries, near: &[], bounds: &[], seen_to: 0 });
     for partition in 0..route.partitions() {
         let rows = route.rows(partition);
         let ids = RowIds::List(rows.iter().cloned().flatten().collect());

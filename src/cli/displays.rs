@@ -1,5 +1,5 @@
 //! Mesa's layer that sorts Vulkan devices asks the display which one it uses, and where there is no display, as on servers,
-//! "XDG_RUNTIME_DIR is invalid" appears among what a command prints. Adapters have numbers here, and need no sorting.
+//! `XDG_RUNTIME_DIR is invalid` appears among what a command prints. Adapters have numbers here, and need no sorting.
 
 /// Keeps that layer away where there is no session with a display and nobody has decided about it.
 #[allow(unsafe_code)]
