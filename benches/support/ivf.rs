@@ -128,7 +128,7 @@ impl Loaded {
             engine.begin(queries, k, &Exclude::Nothing).expect("begin");
             engine.drain().expect("drain");
             lap(1);
-            let known = Known { queries, near: &near, bounds: &[], seen_to: 0, goes_on: false };
+            let known = Known { queries, near: &near, bounds: &[], seen_to: 0 };
             let route = router.route(0, &known);
             lap(2);
             for partition in 0..route.partitions() {
