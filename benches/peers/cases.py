@@ -150,7 +150,10 @@ class Atlas:
         return Atlas(**self.__dict__ | {"rows": 200_000, "queries": 1_000})
 
 
-ATLAS = Atlas("atlas", 20_000_000, 100_000, 50, "1GiB")
+ATLASES = [
+    Atlas("atlas-2M", 2_000_000, 20_000, 50, "1GiB"),
+    Atlas("atlas-20M", 20_000_000, 100_000, 50, "1GiB"),
+]
 # Peak resident memory: the budget and 128 MiB. Bytes read over those of the plan, recall, and what encodings may lose of it.
 ATLAS_BYTES_MOST = (1 << 30) + (128 << 20)
 ATLAS_READ_MOST = 1.2

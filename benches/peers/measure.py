@@ -134,7 +134,7 @@ def main():
     to = options.home / "QUICK.md" if options.quick else Path(__file__).parents[1] / "RESULTS.md"
 
     kinds = [(cases.CASES, measure), ([cases.STREAM], stream), (cases.INVERTED, lists.measure)]
-    kinds += [(cases.BOUNDS, programs.bounds), ([cases.ATLAS], programs.atlas), ([cases.SELF], programs.self_mapping)]
+    kinds += [(cases.BOUNDS, programs.bounds), (cases.ATLASES, programs.atlas), ([cases.SELF], programs.self_mapping)]
     for case, measure_case in ((case, measure_case) for several, measure_case in kinds for case in several):
         if options.only not in case.name:
             continue

@@ -167,13 +167,7 @@ fn job(
     outcome.name_engine(&planned.opened.record);
     outcome.method = planned.approach.method();
     if output.manifest.finished {
-        run.observer.note("everything is done already");
-        outcome.recall = output.manifest.recall;
-        if let Some(mean) = outcome.recall {
-            audit::tell(mean, "", &planned, &run)?;
-        }
-        run.fill(&mut outcome);
-        return Ok(outcome);
+        return done_already(outcome, &output, &planned, &run);
     }
     planned.tell_graph(&run);
     let done = planned.run(&output, &run)?;
@@ -204,6 +198,17 @@ fn job(
     uns.extend(account(&outcome, &run, &output)?);
     let uns = finish::uns(&output, uns);
     finish::finish(&mut output, &axes, &uns)?;
+    run.fill(&mut outcome);
+    Ok(outcome)
+}
+
+/// What there is to say of a job that an earlier run finished.
+fn done_already(mut outcome: Outcome, output: &Output, planned: &Planned<'_>, run: &Run<'_>) -> Result<Outcome, Error> {
+    run.observer.note("everything is done already");
+    outcome.recall = output.manifest.recall;
+    if let Some(mean) = outcome.recall {
+        audit::tell(mean, "", planned, run)?;
+    }
     run.fill(&mut outcome);
     Ok(outcome)
 }
