@@ -8,6 +8,8 @@ use crate::units::{ByteCount, UNIT_ROWS};
 pub const PORTION_PAIRS: u64 = 1 << 21;
 /// What an engine finds of lists at a time: it takes three times the room of what is kept of it.
 const RANKED_BYTES: u64 = 64 << 20;
+/// Queries whose pairs with lists are sorted in one task.
+pub const SORTED_ROWS: u64 = 32_768;
 /// A list number or the row of a query.
 const NUMBER_BYTES: u64 = 4;
 /// An id or an offset.
@@ -120,10 +122,12 @@ impl ListsInput {
         table.add("centroids", self.lists * (3 * dim * 4 + packed + on_host + ID_BYTES + 4));
         let told = block_rows.saturating_mul(self.nearest).saturating_mul(NUMBER_BYTES);
         let by_list = if self.bounded { told.max(block_rows.div_ceil(64) * 8 * self.lists) } else { told };
-        table.add("lists to visit, per query", told + by_list);
+        // Where each list's queries begin, in each run of queries that is sorted on its own.
+        let starts = NUMBER_BYTES * (self.lists + 1) * block_rows.div_ceil(SORTED_ROWS) * 2;
+        table.add("lists to visit, per query", told + by_list + starts);
         let pairs = block_rows.saturating_mul(if self.bounded { self.lists } else { self.nearest });
-        // The engine may keep those of the portion before.
-        table.add("visits", 2 * NUMBER_BYTES * (pairs.min(PORTION_PAIRS) + block_rows));
+        // The engine may keep a copy, and that of the portion before.
+        table.add("visits", 3 * NUMBER_BYTES * (pairs.min(PORTION_PAIRS) + block_rows));
     }
 }
 

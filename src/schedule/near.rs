@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use rayon::prelude::*;
+
 use crate::block::{RowBlock, RowIds};
 use crate::engine::{Engine, Exclude, Partition};
 use crate::error::{EngineError, Error};
@@ -49,7 +51,7 @@ impl Landmarks {
         engine.begin(queries, self.nearest, &Exclude::Nothing)?;
         engine.visit(&self.part, &[Visit { rows, queries: VisitQueries::All }])?;
         let found = engine.finish()?;
-        near.extend(found.ids().iter().map(|&id| u32::try_from(id).unwrap_or(u32::MAX)));
+        near.par_extend(found.ids().par_iter().map(|&id| u32::try_from(id).unwrap_or(u32::MAX)));
         Ok(())
     }
 }

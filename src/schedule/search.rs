@@ -261,7 +261,10 @@ impl Loop<'_, '_> {
         let Search { router, clock, pool, k, .. } = *self.search;
         let (block, exclude) = queries;
         let near = match &self.landmarks {
-            Some(landmarks) => clock.time(Part::Search, || landmarks.near(&mut **self.engines.engine, block))?,
+            Some(landmarks) => {
+                let engine = &mut **self.engines.engine;
+                clock.time(Part::Search, || pool.install(|| landmarks.near(engine, block)))?
+            }
             None => Vec::new(),
         };
         clock.time(Part::Search, || self.engines.engine.begin(block, k, exclude))?;

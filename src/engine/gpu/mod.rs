@@ -31,11 +31,15 @@ mod templates;
 pub(crate) mod tests;
 mod together;
 pub mod trial;
+mod turns;
 mod variant;
 
 use std::sync::Arc;
 
+use rayon::prelude::*;
+
 pub use self::device::{Adapter, AdapterChoice, AdapterKind, adapters, choose};
+use self::params::MergeParams;
 use self::programs::{Library, MergeShape, Programs};
 use self::queries::Queries;
 use self::resident::{Packing, Resident, Residents, Stored};
@@ -43,6 +47,7 @@ use self::rows::Rows;
 use self::search::{Objects, Search, Workshop};
 use self::space::Space;
 pub use self::templates::shaders_checksum;
+use self::turns::{Limits, Turns};
 pub use self::variant::{VARIANTS, Variant};
 use super::visits::check_visits;
 use super::{Engine, EngineLimits, Exclude, Partition, Visit, VisitQueries};
@@ -102,8 +107,16 @@ pub struct GpuEngine {
     workshop: Option<Workshop>,
     residents: Residents,
     /// The last visits, whose overflowed queries nobody has asked for yet.
-    unsettled: Option<(Arc<Resident>, Vec<Visit>)>,
+    unsettled: Option<Unsettled>,
     overflows: u64,
+}
+
+/// Visits of a partition that were searched alone, and those that were searched together.
+#[derive(Debug)]
+struct Unsettled {
+    part: Arc<Resident>,
+    alone: Vec<Visit>,
+    together: Vec<Turns>,
 }
 
 /// Sizes that change how work is cut, never what is found.
@@ -223,17 +236,44 @@ impl GpuEngine {
 
     /// Searches again what overflowed in the last visits.
     fn settle(&mut self) -> Result<(), EngineError> {
-        let Some((part, visits)) = self.unsettled.take() else { return Ok(()) };
+        let Some(Unsettled { part, alone, together }) = self.unsettled.take() else { return Ok(()) };
         let workshop = self.workshop.as_ref().ok_or(EngineError::NotBegun { call: "visit" })?;
         let overflowed = workshop.overflowed(&self.library.device)?;
-        if !overflowed.is_empty() {
-            self.overflows += overflowed.len() as u64;
-            let mut search = self.search(&part, 0)?;
-            for visit in &visits {
-                search.again(visit, &overflowed);
-            }
+        if overflowed.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        self.overflows += overflowed.len() as u64;
+        let limits = self.limits_of_turns()?;
+        let together: Vec<Turns> = self.pool.install(|| {
+            let again = together.par_iter().map(|turns| turns.again(limits, &overflowed));
+            again.filter(|turns| !turns.turns.is_empty()).collect()
+        });
+        let mut search = self.search(&part, 0)?;
+        for visit in &alone {
+            search.again(visit, &overflowed);
+        }
+        search.visit_together(&together, MergeParams::again())
+    }
+
+    fn limits_of_turns(&self) -> Result<Limits, EngineError> {
+        let (_, queries) = self.begun("visit")?;
+        let k = resident::int(queries.k.get());
+        Ok(Limits::new(self.tuning.room, k, resident::int(self.variant.references())))
+    }
+
+    /// Puts visits to few rows each into turns, and notes the rows that all visits bring their queries. Returns the
+    /// visits to many rows, each with the fewest rows that any of its queries had seen, and the turns.
+    fn sort<'v>(&mut self, visits: &'v [Visit]) -> Result<(Vec<(u64, &'v Visit)>, Vec<Turns>), EngineError> {
+        let limits = self.limits_of_turns()?;
+        let not_begun = EngineError::NotBegun { call: "visit" };
+        let (Some((_, queries)), Some(workshop)) = (&mut self.queries, &self.workshop) else { return Err(not_begun) };
+        let is_few = |visit: &&Visit| {
+            matches!(visit.queries, VisitQueries::List(_)) && visit.rows.end - visit.rows.start <= limits.few()
+        };
+        let (few, many): (Vec<&Visit>, Vec<&Visit>) =
+            visits.iter().filter(|visit| !visit.rows.is_empty()).partition(is_few);
+        let alone = many.into_iter().map(|visit| (queries.see(visit), visit)).collect();
+        Ok((alone, Turns::of(&self.pool, limits, workshop.chunk, &mut queries.seen, &few)))
     }
 }
 
@@ -299,19 +339,15 @@ impl Engine for GpuEngine {
         // The partition is on its way while the last visits are still computed.
         let resident = self.resident(part)?;
         self.pack_queries()?;
+        // And so is what they will be followed by.
+        let (alone, together) = self.sort(visits)?;
         self.settle()?;
-        let mut together = Vec::new();
-        for visit in visits.iter().filter(|visit| !visit.rows.is_empty()) {
-            let Some((_, queries)) = &mut self.queries else { return Err(EngineError::NotBegun { call: "visit" }) };
-            let seen = queries.see(visit);
-            if matches!(visit.queries, VisitQueries::List(_)) && visit.rows.end - visit.rows.start <= self.tuning.room {
-                together.push(visit);
-            } else {
-                self.search(&resident, seen)?.visit(visit)?;
-            }
+        for &(seen, visit) in &alone {
+            self.search(&resident, seen)?.visit(visit)?;
         }
-        self.search(&resident, 0)?.visit_together(&together)?;
-        self.unsettled = Some((resident, visits.to_vec()));
+        self.search(&resident, 0)?.visit_together(&together, MergeParams::default())?;
+        let alone = alone.into_iter().map(|(_, visit)| visit.clone()).collect();
+        self.unsettled = Some(Unsettled { part: resident, alone, together });
         Ok(())
     }
 
@@ -349,6 +385,6 @@ impl GpuEngine {
         self.begun(call)?;
         self.settle()?;
         let (_, queries) = self.begun(call)?;
-        queries.top(&self.library.device)
+        queries.top(&self.library.device, &self.pool)
     }
 }

@@ -56,6 +56,13 @@ pub struct MergeParams {
     pub pad0: u32,
 }
 
+impl MergeParams {
+    /// What merges do that end the search of queries which had overflowed.
+    pub fn again() -> Self {
+        Self { again: 1, ..Self::default() }
+    }
+}
+
 /// `gather.wgsl`
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
 #[repr(C)]

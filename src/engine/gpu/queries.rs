@@ -1,6 +1,6 @@
 //! The queries on the device between `begin` and `finish`, and their top-k on the way to and from the host.
 
-use std::ops::Range;
+use rayon::prelude::*;
 
 use super::device::Device;
 use super::params::Mark;
@@ -14,6 +14,8 @@ use crate::units::K;
 
 /// Bytes of neighbours that are on their way to the host at a time.
 const READ_BYTES: usize = 32 << 20;
+/// Neighbours that are worth a task of their own.
+const SLOTS_MIN: usize = 1 << 14;
 
 /// A block of queries on the device.
 #[derive(Debug)]
@@ -110,41 +112,30 @@ impl Queries {
         12 * self.k.get()
     }
 
-    /// Everything found so far.
-    pub fn top(&self, device: &Device) -> Result<TopK, EngineError> {
-        let mut all = TopK::empty(self.stored.n, self.k);
+    /// Everything found so far, unpacked on the pool.
+    pub fn top(&self, device: &Device, pool: &rayon::ThreadPool) -> Result<TopK, EngineError> {
+        let (k, slots) = (self.k.get(), self.stored.n * self.k.get());
+        let (mut ids, mut distances) = (Vec::with_capacity(slots), Vec::with_capacity(slots));
         let step = (READ_BYTES / self.top_bytes()).max(1);
         let staging = staging(device, "neighbours on their way", step.min(self.stored.n) * self.top_bytes())?;
         for first in (0..self.stored.n).step_by(step) {
             let rows = first..(first + step).min(self.stored.n);
-            self.read(device, &staging, rows, &mut all)?;
+            let (offset, bytes) = ((first * self.top_bytes()) as u64, (rows.len() * self.top_bytes()) as u64);
+            let view = read_back(device, &staging, &self.tops, offset, bytes)?;
+            let words: &[u32] = bytemuck::cast_slice(&view);
+            // Slot j of a row: its order, k behind that the low half of its id, and k behind that the high one.
+            let at = |slot: usize| slot / k * 3 * k + slot % k;
+            let id = |at: usize| u64::from(!words[at + 2 * k]) << 32 | u64::from(!words[at + k]);
+            let distance = |at: usize| if id(at) == PADDING { f32::INFINITY } else { distance_of(!words[at]) + 0.0 };
+            pool.install(|| {
+                let slots = || (0..rows.len() * k).into_par_iter().with_min_len(SLOTS_MIN).map(at);
+                ids.par_extend(slots().map(id));
+                distances.par_extend(slots().map(distance));
+            });
+            drop(view);
+            staging.unmap();
         }
-        Ok(all)
-    }
-
-    fn read(
-        &self,
-        device: &Device,
-        staging: &wgpu::Buffer,
-        rows: Range<usize>,
-        all: &mut TopK,
-    ) -> Result<(), EngineError> {
-        let (offset, bytes) = ((rows.start * self.top_bytes()) as u64, (rows.len() * self.top_bytes()) as u64);
-        let view = read_back(device, staging, &self.tops, offset, bytes)?;
-        let words: &[u32] = bytemuck::cast_slice(&view);
-        let k = self.k.get();
-        let mut neighbours = Vec::with_capacity(k);
-        for (row, words) in rows.zip(words.chunks_exact(3 * k)) {
-            neighbours.clear();
-            neighbours.extend((0..k).map_while(|i| {
-                let id = u64::from(!words[2 * k + i]) << 32 | u64::from(!words[k + i]);
-                (id != PADDING).then(|| (distance_of(!words[i]), id))
-            }));
-            all.set_row(row, &neighbours);
-        }
-        drop(view);
-        staging.unmap();
-        Ok(())
+        Ok(TopK::from_sorted(self.k, ids, distances))
     }
 
     /// Replaces everything found so far.

@@ -371,8 +371,8 @@ impl<'a> Search<'a> {
         let tiles = Tiles::of(&visit.rows, int(self.o.variant.references()));
         let buffer = self.list("overflowed queries", &rows);
         // Survivors are not looked at, so any chunk will do.
-        let params = MergeParams { again: 1, ..MergeParams::default() };
-        self.ranged(&(0..1), Which::Listed(&buffer, int(rows.len())), &tiles, 0..tiles.n, params);
+        let which = Which::Listed(&buffer, int(rows.len()));
+        self.ranged(&(0..1), which, &tiles, 0..tiles.n, MergeParams::again());
         self.commands.submit();
     }
 

@@ -2,6 +2,13 @@
 
 use std::ops::Range;
 
+use rayon::prelude::*;
+
+use crate::plan::lists::SORTED_ROWS;
+
+/// [`SORTED_ROWS`] as an index.
+#[allow(clippy::cast_possible_truncation)]
+const RUN: usize = SORTED_ROWS as usize;
 /// Queries per word of [`Pairs::Bits`].
 pub const WORD: usize = 64;
 
@@ -9,12 +16,7 @@ pub const WORD: usize = 64;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Pairs {
     /// Few lists per query.
-    Sorted {
-        /// Where each list's queries begin, and the end.
-        starts: Vec<usize>,
-        /// The queries of each list, ascending, one list after the other.
-        queries: Vec<u32>,
-    },
+    Sorted(Vec<Run>),
     /// Any number of lists per query, in a room that does not depend on it.
     Bits {
         /// How many lists.
@@ -24,12 +26,21 @@ pub enum Pairs {
     },
 }
 
-impl Pairs {
-    /// These ranks of the lists nearest each query (`rows × per_query`, nearest first), sorted by list.
-    pub fn sorted(lists: usize, near: &[u32], per_query: usize, ranks: &Range<usize>) -> Self {
+/// The pairs of [`RUN`] queries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// Where each list's queries begin, and the end.
+    starts: Vec<u32>,
+    /// The queries of each list, ascending, one list after the other.
+    queries: Vec<u32>,
+}
+
+impl Run {
+    /// These ranks of the lists nearest the queries from `first` on.
+    fn sorted(lists: usize, near: &[u32], per_query: usize, (first, ranks): (u32, &Range<usize>)) -> Self {
         // A list that is not there is one that was not found.
         let found = |&list: &u32| Some(index(list)).filter(|&list| list < lists);
-        let rows = || near.chunks_exact(per_query.max(1)).map(|near| &near[ranks.clone()]);
+        let rows = || near.chunks_exact(per_query).map(|near| &near[ranks.clone()]);
         let mut starts = vec![0; lists + 1];
         for list in rows().flatten().filter_map(found) {
             starts[list + 1] += 1;
@@ -38,20 +49,34 @@ impl Pairs {
             starts[list + 1] += starts[list];
         }
         let mut next = starts.clone();
-        let mut queries = vec![0; starts[lists]];
-        for (query, near) in (0..).zip(rows()) {
+        let mut queries = vec![0; index(starts[lists])];
+        for (query, near) in (first..).zip(rows()) {
             for list in near.iter().filter_map(found) {
-                queries[next[list]] = query;
+                queries[index(next[list])] = query;
                 next[list] += 1;
             }
         }
-        Self::Sorted { starts, queries }
+        Self { starts, queries }
+    }
+
+    fn queries(&self, list: usize) -> &[u32] {
+        &self.queries[index(self.starts[list])..index(self.starts[list + 1])]
+    }
+}
+
+impl Pairs {
+    /// These ranks of the lists nearest each query (`rows × per_query`, nearest first), sorted by list.
+    pub fn sorted(lists: usize, near: &[u32], per_query: usize, ranks: &Range<usize>) -> Self {
+        let per_query = per_query.max(1);
+        let runs = near.par_chunks(RUN * per_query).enumerate();
+        let first = |run: usize| u32::try_from(run * RUN).unwrap_or(u32::MAX);
+        Self::Sorted(runs.map(|(run, near)| Run::sorted(lists, near, per_query, (first(run), ranks))).collect())
     }
 
     /// Whether any query visits this list.
     pub fn has(&self, list: usize) -> bool {
         match self {
-            Self::Sorted { starts, .. } => starts[list] < starts[list + 1],
+            Self::Sorted(runs) => runs.iter().any(|run| !run.queries(list).is_empty()),
             Self::Bits { lists, words } => words.iter().skip(list).step_by(*lists).any(|&word| word != 0),
         }
     }
@@ -59,7 +84,7 @@ impl Pairs {
     /// The queries that visit this list, ascending.
     pub fn queries(&self, list: usize) -> Vec<u32> {
         match self {
-            Self::Sorted { starts, queries } => queries[starts[list]..starts[list + 1]].to_vec(),
+            Self::Sorted(runs) => runs.iter().map(|run| run.queries(list)).collect::<Vec<_>>().concat(),
             Self::Bits { lists, words } => {
                 let mut queries = Vec::new();
                 for (first, &word) in (0_u32..).step_by(WORD).zip(words.iter().skip(list).step_by(*lists)) {
@@ -93,6 +118,17 @@ mod tests {
         let first = Pairs::sorted(4, &near, 2, &(0..1));
         assert_eq!((0..4).map(|list| first.has(list)).collect::<Vec<_>>(), [true, true, true, false]);
         assert!(!Pairs::sorted(1, &[], 0, &(0..0)).has(0));
+    }
+
+    #[test]
+    fn queries_of_several_runs_stay_in_order() {
+        let rows = 2 * RUN + 5;
+        let near: Vec<u32> = (0..rows).flat_map(|row| [if row % 3 == 0 { 1 } else { 0 }, 2]).collect();
+        let pairs = Pairs::sorted(3, &near, 2, &(0..2));
+        let of = |keep: fn(&u32) -> bool| (0..u32::try_from(rows).unwrap()).filter(keep).collect::<Vec<_>>();
+        assert_eq!(pairs.queries(0), of(|row| row % 3 != 0));
+        assert_eq!(pairs.queries(1), of(|row| row % 3 == 0));
+        assert_eq!(pairs.queries(2), of(|_| true));
     }
 
     #[test]
