@@ -129,6 +129,9 @@ struct Tuning {
     slots: u32,
 }
 
+/// Visits to many rows, each with the fewest rows that any of its queries had seen.
+type Alone<'v> = Vec<(u64, &'v Visit)>;
+
 impl GpuEngine {
     /// Opens the adapter.
     ///
@@ -263,7 +266,7 @@ impl GpuEngine {
 
     /// Puts visits to few rows each into turns, and notes the rows that all visits bring their queries. Returns the
     /// visits to many rows, each with the fewest rows that any of its queries had seen, and the turns.
-    fn sort<'v>(&mut self, visits: &'v [Visit]) -> Result<(Vec<(u64, &'v Visit)>, Vec<Turns>), EngineError> {
+    fn sort<'v>(&mut self, visits: &'v [Visit]) -> Result<(Alone<'v>, Vec<Turns>), EngineError> {
         let limits = self.limits_of_turns()?;
         let not_begun = EngineError::NotBegun { call: "visit" };
         let (Some((_, queries)), Some(workshop)) = (&mut self.queries, &self.workshop) else { return Err(not_begun) };

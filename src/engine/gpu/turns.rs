@@ -209,7 +209,9 @@ mod tests {
     /// Rows of each query in a turn.
     fn counts(turn: &Turn, n: usize) -> Vec<u32> {
         let mut counts = vec![0; n];
-        pairs(turn.items()).iter().for_each(|(query, _)| counts[usize::try_from(*query).unwrap()] += 1);
+        for (query, _) in pairs(turn.items()) {
+            counts[usize::try_from(query).unwrap()] += 1;
+        }
         counts
     }
 

@@ -123,7 +123,7 @@ mod tests {
     #[test]
     fn queries_of_several_runs_stay_in_order() {
         let rows = 2 * RUN + 5;
-        let near: Vec<u32> = (0..rows).flat_map(|row| [if row % 3 == 0 { 1 } else { 0 }, 2]).collect();
+        let near: Vec<u32> = (0..rows).flat_map(|row| [u32::from(row % 3 == 0), 2]).collect();
         let pairs = Pairs::sorted(3, &near, 2, &(0..2));
         let of = |keep: fn(&u32) -> bool| (0..u32::try_from(rows).unwrap()).filter(keep).collect::<Vec<_>>();
         assert_eq!(pairs.queries(0), of(|row| row % 3 != 0));
