@@ -173,7 +173,7 @@ fn a_recall_of_one_visits_every_list_and_codes_say_that_they_lose_more() {
     for (how, says) in [
         (How { refine: false, ..ivf(&coded, Probes::Recall(0.9)) }, "--no-refine"),
         (How { refine: false, ..ivf(&plain, Probes::Auto) }, "--no-refine"),
-        (How { strict: true, ..How::default() }, "--strict"),
+        (How { strict: true, method: Method::Exact, ..How::default() }, "--strict"),
         (How { strict: true, method: Method::Exact, ..ivf(&plain, Probes::Auto) }, "--strict"),
     ] {
         let error = search(&files.request("out", Metric::Euclidean, how)).unwrap_err().to_string();

@@ -5,9 +5,9 @@ import math
 import cases
 
 INVERTED = """
-## Inverted file
+## Inverted file: {name}
 
-{queries:,} queries in one batch, k = {k}, d = {dim}, {name}: {rows:,} references, all sides asked for
+{queries:,} queries in one batch, k = {k}, d = {dim}, {rows:,} references, all sides asked for
 {lists:,} lists. faiss is `IndexIVFFlat`, trained as it comes (up to 256 rows per list); ann-search-rs is its `IvfIndex`, as it
 comes. Building is from rows in memory to an index in memory; that of atlasknn is the whole program `atlasknn index`, from a file
 to a file. Searches are in memory. Medians of {repeats} searches in turn{builds}.
