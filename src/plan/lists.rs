@@ -169,9 +169,9 @@ mod tests {
             input.add_memory(&mut table, 50, rows, 0);
             table.total()
         };
-        // A bit for each pair of query and list, and numbers for one portion.
+        // A bit for each pair of query and list, numbers for three portions, and where runs of queries begin.
         let of = |rows: u64| total(&input(8, true), rows);
-        assert!(of(131_072) - of(65_536) < 65_536 * (1_000 / 8 + 8 * 4 + 8) + 1);
+        assert!(of(131_072) - of(65_536) < 65_536 * (1_000 / 8 + 8 * 4 + 12 + 1));
         assert!(total(&input(8, false), 131_072) < of(131_072));
     }
 }
