@@ -3,14 +3,16 @@
 
 #[path = "support/indexes.rs"]
 mod indexes;
+#[path = "support/kills.rs"]
+mod kills;
 #[path = "support/outputs.rs"]
 mod outputs;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
+use kills::kill_when;
 use outputs::{noise, write_npy};
 
 /// Enough for three shards of rows.
@@ -21,23 +23,6 @@ fn start(reference: &Path, out: &Path, encoding: &str, mib: u64) -> Child {
     command.args(["index", "-q", "--device", "cpu", "--threads", "2", "--lists", "64", "--checkpoint-seconds", "0"]);
     command.args(["--resume", "--encoding", encoding]).arg("--host-memory").arg(format!("{mib}MiB"));
     command.arg(reference).arg("-o").arg(out).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
-}
-
-/// Kills the run as soon as `reached` says so; false when it was over before.
-fn kill_when(mut child: Child, mut reached: impl FnMut() -> bool) -> bool {
-    let began = Instant::now();
-    loop {
-        if child.try_wait().unwrap().is_some() {
-            return false;
-        }
-        if reached() {
-            child.kill().unwrap();
-            child.wait().unwrap();
-            return true;
-        }
-        assert!(began.elapsed() < Duration::from_mins(5), "the run neither ends nor gets anywhere");
-        std::thread::yield_now();
-    }
 }
 
 fn shards_done(out: &Path) -> usize {

@@ -1,17 +1,19 @@
 //! The same bytes for any budget, any number of threads, and however often a run is killed on the way.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "support/kills.rs"]
+mod kills;
 #[path = "support/outputs.rs"]
 mod outputs;
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
-use std::time::{Duration, Instant};
 
 use atlasknn::job::request::{MapRequest, RunOptions, SearchRequest, Within};
 use atlasknn::schedule::progress::{Observer, Silent, Stage, Step, Stop};
 use atlasknn::units::ByteCount;
 use atlasknn::weights::WeightKernel;
+use kills::kill_when;
 use outputs::{array_bytes, map, mapping, noise, pbmc, program, search, search_request, write_npy};
 
 const DIM: usize = 4;
@@ -115,23 +117,6 @@ fn markers(out: &Path) -> usize {
     std::fs::read_dir(out.join(".atlasknn/done/search")).map_or(0, |entries| {
         entries.filter(|entry| entry.as_ref().is_ok_and(|e| !e.file_name().to_string_lossy().starts_with('.'))).count()
     })
-}
-
-/// Kills the run as soon as `reached` says so; false when it was over before.
-fn kill_when(mut child: Child, mut reached: impl FnMut() -> bool) -> bool {
-    let began = Instant::now();
-    loop {
-        if child.try_wait().unwrap().is_some() {
-            return false;
-        }
-        if reached() {
-            child.kill().unwrap();
-            child.wait().unwrap();
-            return true;
-        }
-        assert!(began.elapsed() < Duration::from_mins(5), "the run neither ends nor gets anywhere");
-        std::thread::yield_now();
-    }
 }
 
 #[test]

@@ -33,7 +33,7 @@ fn find(engine: &mut GpuEngine, mut before: impl FnMut(usize, &mut GpuEngine)) -
 }
 
 fn refuse(engine: &GpuEngine, allocations: u32) {
-    engine.library.device.refusals.store(allocations, Ordering::Release);
+    engine.shared.device.refusals.store(allocations, Ordering::Release);
 }
 
 #[test]
@@ -87,7 +87,7 @@ fn queries_make_partitions_of_the_block_before_go() {
     search(&mut engine);
     assert_eq!(engine.resident_partitions(), parts.len());
     // The room for survivors is made of five buffers; what is refused after it is the queries'.
-    engine.library.device.spared.store(5, Ordering::Release);
+    engine.shared.device.spared.store(5, Ordering::Release);
     refuse(&engine, 1);
     engine.begin(&queries(), k(9), &Exclude::Nothing).expect("begin");
     assert_eq!((engine.resident_partitions(), search(&mut engine)), (0, whole_top));

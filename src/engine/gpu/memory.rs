@@ -44,8 +44,8 @@ impl GpuEngine {
         check_rows(self.metric, &part.block, "reference")?;
         if self.space.is_none() {
             let space = Space::of(self.metric, sample, &part.block);
-            let centre = buffer(&self.library.device, "the centre", size_of_val(space.centre.as_slice()))?;
-            self.library.device.queue.write_buffer(&centre, 0, bytemuck::cast_slice(&space.centre));
+            let centre = buffer(&self.shared.device, "the centre", size_of_val(space.centre.as_slice()))?;
+            self.shared.device.queue.write_buffer(&centre, 0, bytemuck::cast_slice(&space.centre));
             self.space = Some((space, centre));
         }
         let bytes = Residents::bytes(&self.variant, part.block.dim(), part.block.rows());
@@ -84,7 +84,7 @@ impl GpuEngine {
             return Ok(false);
         }
         // What was dropped is free once the device is done with it.
-        self.library.device.wait()?;
+        self.shared.device.wait()?;
         Ok(true)
     }
 
@@ -96,7 +96,7 @@ impl GpuEngine {
         loop {
             let most = int(rows.next_multiple_of(self.variant.queries()).max(1));
             let chunk = self.tuning.chunk.next_multiple_of(tile).min(most);
-            match Workshop::new(&self.library.device, chunk, rows, slot_bytes, self.tuning) {
+            match Workshop::new(&self.shared.device, chunk, rows, slot_bytes, self.tuning) {
                 Err(EngineError::DeviceMemory { .. }) if chunk > tile => self.tuning.chunk = chunk / 2,
                 made => return made,
             }
@@ -110,7 +110,7 @@ impl GpuEngine {
             groups: part.groups.as_deref(),
             mask: part.mask.as_deref(),
         };
-        let stored = Stored::upload(&self.library.device, &self.pool, "a partition", rows)?;
+        let stored = Stored::upload(&self.shared.device, &self.pool, "a partition", rows)?;
         let (packing, programs) = self.packing()?;
         let tiles = packing.pack(&programs.pack_references, &stored, self.variant.references(), 2, None)?;
         let half = match &programs.half {
@@ -123,7 +123,7 @@ impl GpuEngine {
     fn packing(&self) -> Result<(Packing<'_>, &Programs), EngineError> {
         let not_begun = EngineError::NotBegun { call: "visit" };
         let (Some((space, centre)), Some((_, programs))) = (&self.space, &self.programs) else { return Err(not_begun) };
-        Ok((Packing { device: &self.library.device, variant: &self.variant, space, centre }, programs))
+        Ok((Packing { device: &self.shared.device, variant: &self.variant, space, centre }, programs))
     }
 
     /// Packs the queries into the space, which may not have been there when they came.

@@ -95,7 +95,7 @@ pub struct GpuEngine {
     metric: Metric,
     pool: Arc<rayon::ThreadPool>,
     variant: Variant,
-    library: Arc<Library>,
+    shared: Arc<Library>,
     memory: u64,
     pairs_per_second: f64,
     tuning: Tuning,
@@ -142,12 +142,12 @@ impl GpuEngine {
             Some(name) => Variant::named(name, &config.adapter)?,
             None => Variant::preferred(&config.adapter),
         };
-        let library = Library::new(config.adapter.open(&variant)?);
-        Ok(Self::with(library, config, variant))
+        let shared = Library::new(config.adapter.open(&variant)?);
+        Ok(Self::with(shared, config, variant))
     }
 
     /// An engine on a device that is open already.
-    fn with(library: Arc<Library>, config: GpuConfig, variant: Variant) -> Self {
+    fn with(shared: Arc<Library>, config: GpuConfig, variant: Variant) -> Self {
         // Short enough for any watchdog, long enough that submitting costs nothing.
         let pairs_max = match config.adapter.kind {
             AdapterKind::Software => 1 << 21,
@@ -158,7 +158,7 @@ impl GpuEngine {
             metric: config.metric,
             pool: config.pool,
             variant,
-            library,
+            shared,
             memory: config.memory.0,
             pairs_per_second: config.pairs_per_second.unwrap_or(GUESSED_RATE),
             tuning: Tuning { chunk: CHUNK, room: ROOM, seed_rows: SEED_ROWS, pairs_max, slots: SLOTS },
@@ -175,7 +175,7 @@ impl GpuEngine {
     /// The adapter.
     #[must_use]
     pub fn adapter(&self) -> &Adapter {
-        &self.library.device.adapter
+        &self.shared.device.adapter
     }
 
     /// The variant in use.
@@ -190,7 +190,7 @@ impl GpuEngine {
     /// A device that failed meanwhile.
     pub fn drain(&mut self) -> Result<(), EngineError> {
         self.settle()?;
-        self.library.device.wait()
+        self.shared.device.wait()
     }
 
     /// How many queries were searched again, because more passed the filter than there was room for.
@@ -202,7 +202,7 @@ impl GpuEngine {
     /// Loses the device, as a driver does that is reset.
     #[cfg(test)]
     pub(crate) fn lose(&self) {
-        self.library.device.gpu.destroy();
+        self.shared.device.gpu.destroy();
     }
 
     /// How many partitions are on the device; those the caller dropped are gone.
@@ -222,7 +222,7 @@ impl GpuEngine {
             self.space = None;
         }
         self.programs = None;
-        let programs = self.library.programs(self.metric, dim, MergeShape::of(k), &self.variant)?;
+        let programs = self.shared.programs(self.metric, dim, MergeShape::of(k), &self.variant)?;
         self.programs = Some((dim, programs));
         Ok(())
     }
@@ -233,7 +233,7 @@ impl GpuEngine {
         let (_, programs) = self.programs.as_ref().ok_or_else(not_begun)?;
         let (space, _) = self.space.as_ref().ok_or_else(not_begun)?;
         let workshop = self.workshop.as_ref().ok_or_else(not_begun)?;
-        let (device, variant, merge) = (&self.library.device, &self.variant, space.merge_params());
+        let (device, variant, merge) = (&self.shared.device, &self.variant, space.merge_params());
         Ok(Search::new(Objects { device, variant, programs, workshop, queries, part, merge, seen }))
     }
 
@@ -241,7 +241,7 @@ impl GpuEngine {
     fn settle(&mut self) -> Result<(), EngineError> {
         let Some(Unsettled { part, alone, together }) = self.unsettled.take() else { return Ok(()) };
         let workshop = self.workshop.as_ref().ok_or(EngineError::NotBegun { call: "visit" })?;
-        let overflowed = workshop.overflowed(&self.library.device)?;
+        let overflowed = workshop.overflowed(&self.shared.device)?;
         if overflowed.is_empty() {
             return Ok(());
         }
@@ -286,7 +286,7 @@ impl Engine for GpuEngine {
         let row = bytes(dim * size_of::<f32>());
         let tiles = bytes(self.variant.references()) * u64::from(steps::TILES_MAX);
         let packed = bytes(Packing::channels(&self.variant, dim, 2) * size_of::<f32>());
-        let rows_max = (self.library.device.adapter.binding_bytes_max.min(1 << 30) / packed).min(tiles);
+        let rows_max = (self.shared.device.adapter.binding_bytes_max.min(1 << 30) / packed).min(tiles);
         EngineLimits {
             kind: EngineKind::Gpu,
             // What each has seen.
@@ -301,7 +301,7 @@ impl Engine for GpuEngine {
                 bytes_per_query: self.query_bytes(1, dim, k.get()),
                 bytes_per_reference: bytes(Stored::bytes_per_row(dim)) + packed,
                 bytes_fixed: self.workshop_bytes(dim) + (1 << 20),
-                query_rows_max: self.library.device.adapter.binding_bytes_max
+                query_rows_max: self.shared.device.adapter.binding_bytes_max
                     / bytes((12 * k.get()).max(16 * rows::width(dim))),
             }),
         }
@@ -326,8 +326,8 @@ impl Engine for GpuEngine {
         self.workshop = Some(self.workshop(queries.rows())?);
         let rows = Rows { metric: self.metric, block: queries, groups, mask: None };
         let resident = self.sparing(|engine| {
-            let stored = Stored::upload(&engine.library.device, &engine.pool, "the queries", rows)?;
-            Queries::new(&engine.library.device, &engine.variant, stored, (dim, k), exclude)
+            let stored = Stored::upload(&engine.shared.device, &engine.pool, "the queries", rows)?;
+            Queries::new(&engine.shared.device, &engine.variant, stored, (dim, k), exclude)
         })?;
         self.queries = Some((space::sample_of(queries)?, resident));
         Ok(())
@@ -374,7 +374,7 @@ impl Engine for GpuEngine {
         self.begun("restore")?;
         self.settle()?;
         let (_, queries) = self.begun("restore")?;
-        queries.restore(&self.library.device, top)?;
+        queries.restore(&self.shared.device, top)?;
         // Thresholds follow from the next partition on: until then they are open, or of what was found before.
         if let Some((_, queries)) = &mut self.queries {
             queries.tiled = None;
@@ -388,6 +388,6 @@ impl GpuEngine {
         self.begun(call)?;
         self.settle()?;
         let (_, queries) = self.begun(call)?;
-        queries.top(&self.library.device, &self.pool)
+        queries.top(&self.shared.device, &self.pool)
     }
 }

@@ -39,12 +39,12 @@ fn engine(metric: Metric) -> GpuEngine {
     let config = config(metric);
     let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
     // The list has one reference, an engine another one.
-    let free = open.iter().find(|(_, library)| Arc::strong_count(library) == 1 && !library.device.is_lost());
-    if let Some((variant, library)) = free.map(|(variant, library)| (*variant, Arc::clone(library))) {
-        return GpuEngine::with(library, config, variant);
+    let free = open.iter().find(|(_, shared)| Arc::strong_count(shared) == 1 && !shared.device.is_lost());
+    if let Some((variant, shared)) = free.map(|(variant, shared)| (*variant, Arc::clone(shared))) {
+        return GpuEngine::with(shared, config, variant);
     }
     let engine = GpuEngine::new(config).expect("an engine");
-    open.push((engine.variant, Arc::clone(&engine.library)));
+    open.push((engine.variant, Arc::clone(&engine.shared)));
     engine
 }
 

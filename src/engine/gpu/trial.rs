@@ -110,10 +110,10 @@ fn unfit(error: &dyn std::fmt::Display) -> EngineError {
 
 /// Whether the variant finds the true neighbours of rows that are hard on a filter.
 fn is_sound(adapter: &Adapter, pool: &Arc<rayon::ThreadPool>, variant: &Variant) -> Result<bool, EngineError> {
-    let library = open(adapter, pool, variant, Metric::Euclidean)?.library;
+    let shared = open(adapter, pool, variant, Metric::Euclidean)?.shared;
     for hard in HARD {
         // A space of its own for each, on one device.
-        let mut engine = GpuEngine::with(Arc::clone(&library), config(adapter, pool, variant), *variant);
+        let mut engine = GpuEngine::with(Arc::clone(&shared), config(adapter, pool, variant), *variant);
         let (queries, references) = (hard.rows(CHECKED.0, 1)?, hard.rows(CHECKED.1, 2)?);
         let (found, _) = timed(&mut engine, &queries, &Partition::new(references.clone()))?;
         let truth = search(Metric::Euclidean, &queries, &references, |_, _| true);
