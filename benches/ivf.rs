@@ -89,8 +89,8 @@ impl InMemory {
         router: &Probing,
         pool: &ThreadPool,
     ) -> Result<TopK, Error> {
-        let near = Landmarks::of(router, RANKED_ROWS).map_or(Ok(Vec::new()), |marks| marks.near(engine, queries))?;
         engine.begin(queries, k, &Exclude::Nothing)?;
+        let near = Landmarks::of(router, RANKED_ROWS).map_or(Ok(Vec::new()), |marks| marks.near(engine))?;
         let known = Known { queries, near: &near, bounds: &[], seen_to: 0 };
         let route = pool.install(|| router.route(0, &known));
         for partition in 0..route.partitions() {

@@ -7,7 +7,7 @@
 // q_rows, r_rows  n × width vec4<f32>   rows as they are kept
 // states          2 vec4<u32> per query: id low, id high, group, exponent and flags | threshold, offset, gain, state
 // r_marks         id low, id high, group, exponent and flags
-// tops            per query k orders, k low ids, k high ids, all inverted, so that cleared memory is an empty top-k
+// tops            k orders per query, then k low ids, then k high ids, all inverted, so that cleared memory is an empty top-k
 // counts          survivors of each query of the chunk; at overflow_at: how many queries overflowed, and which
 // survivors       room rows per query of the chunk
 // work            query rows, where they are listed
@@ -40,7 +40,13 @@ struct MergeParams {
     share: f32,
     // Whether queries that overflowed are searched to their end, so that they may be listed anew.
     again: u32,
+    // The query whose top-k is the first of `tops`.
+    tops_from: u32,
+    // Orders in `tops`, and low ids, and high ids.
+    plane: u32,
     pad0: u32,
+    pad1: u32,
+    pad2: u32,
 }
 
 @group(0) @binding(0) var<storage, read> q_rows: array<vec4<f32>>;
@@ -179,9 +185,9 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) wo
         counted = atomicLoad(&counts[at]);
         n = min(counted, params.room);
     }
-    let base = 3u * params.k * q;
+    let base = params.k * (q - params.tops_from);
     for (var i = t; i < params.k; i += THREADS) {
-        top[i] = Neighbour(~tops[base + i], ~tops[base + params.k + i], ~tops[base + 2u * params.k + i]);
+        top[i] = Neighbour(~tops[base + i], ~tops[params.plane + base + i], ~tops[2u * params.plane + base + i]);
     }
     if (t == 0u) { atomicStore(&n_found, 0u); }
     workgroupBarrier();
@@ -218,8 +224,8 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) wo
     for (var i = t; i < params.k; i += THREADS) {
         let neighbour = top[i];
         tops[base + i] = ~neighbour.order;
-        tops[base + params.k + i] = ~neighbour.low;
-        tops[base + 2u * params.k + i] = ~neighbour.high;
+        tops[params.plane + base + i] = ~neighbour.low;
+        tops[2u * params.plane + base + i] = ~neighbour.high;
     }
     if (t == 0u) {
         let last = top[params.k - 1u];

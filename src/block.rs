@@ -98,6 +98,19 @@ impl RowBlock {
         &self.values
     }
 
+    /// Some rows of the block, copied.
+    ///
+    /// # Panics
+    /// When there are no such rows.
+    #[must_use]
+    pub fn part(&self, rows: Range<usize>) -> Self {
+        let ids = match &self.ids {
+            RowIds::Range(all) => RowIds::Range(all.start + rows.start as u64..all.start + rows.end as u64),
+            RowIds::List(all) => RowIds::List(all[rows.clone()].to_vec()),
+        };
+        Self { ids, dim: self.dim, values: self.values[rows.start * self.dim..rows.end * self.dim].to_vec() }
+    }
+
     /// The block as an array, `rows × dim`.
     ///
     /// # Panics
@@ -124,6 +137,17 @@ mod tests {
         let block = RowBlock::new(RowIds::List(vec![7, 3]), 2, vec![1., 2., 3., 4.])?;
         assert_eq!((block.rows(), block.row(1), block.ids().get(1)), (2, [3., 4.].as_slice(), RowId(3)));
         assert_eq!(block.view()[[0, 1]], 2.0);
+        Ok(())
+    }
+
+    #[test]
+    fn a_part_has_the_ids_and_values_of_its_rows() -> Result<(), BlockError> {
+        let values: Vec<f32> = vec![1., 2., 3., 4., 5., 6.];
+        let consecutive = RowBlock::new(RowIds::Range(7..10), 2, values.clone())?;
+        assert_eq!(consecutive.part(1..3), RowBlock::new(RowIds::Range(8..10), 2, values[2..].to_vec())?);
+        let listed = RowBlock::new(RowIds::List(vec![4, 1, 9]), 2, values.clone())?;
+        assert_eq!(listed.part(0..2), RowBlock::new(RowIds::List(vec![4, 1]), 2, values[..4].to_vec())?);
+        assert_eq!(listed.part(3..3).rows(), 0);
         Ok(())
     }
 

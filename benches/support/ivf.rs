@@ -123,11 +123,11 @@ impl Loaded {
                     times[of].push(seconds);
                 }
             };
-            let near = landmarks.near(engine, queries).expect("near");
-            lap(0);
             engine.begin(queries, k, &Exclude::Nothing).expect("begin");
             engine.drain().expect("drain");
             lap(1);
+            let near = landmarks.near(engine).expect("near");
+            lap(0);
             let known = Known { queries, near: &near, bounds: &[], seen_to: 0 };
             let route = router.route(0, &known);
             lap(2);

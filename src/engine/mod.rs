@@ -11,6 +11,8 @@ mod visits;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use rayon::prelude::*;
+
 use crate::block::RowBlock;
 use crate::error::EngineError;
 pub use crate::plan::EngineLimits;
@@ -97,6 +99,14 @@ pub trait Engine: Send {
     /// Rows of another dimension, rows out of range, a constant row under correlation, no `begin`.
     fn visit(&mut self, part: &Arc<Partition>, visits: &[Visit]) -> Result<(), EngineError>;
 
+    /// The ids of the rows of a partition that are nearest each query of the block, nearest first, excluded ones too:
+    /// `queries × k`, [`u32::MAX`] behind the last where there are fewer. Works on `at_a_time` queries at a time. What was
+    /// found since `begin` stays as it is.
+    ///
+    /// # Errors
+    /// As `visit`.
+    fn nearest(&mut self, part: &Arc<Partition>, k: K, at_a_time: usize) -> Result<Vec<u32>, EngineError>;
+
     /// Each query's k-th best distance so far, +∞ where it has fewer than k.
     ///
     /// # Errors
@@ -120,4 +130,25 @@ pub trait Engine: Send {
     /// # Errors
     /// No `begin`, or another number of rows or k.
     fn restore(&mut self, top: &TopK) -> Result<(), EngineError>;
+}
+
+/// [`Engine::nearest`] of these queries, by an engine that begins for some of them after the other.
+fn nearest_in_pieces(
+    engine: &mut dyn Engine,
+    queries: &RowBlock,
+    part: &Arc<Partition>,
+    k: K,
+    at_a_time: usize,
+) -> Result<Vec<u32>, EngineError> {
+    let mut near = Vec::with_capacity(queries.rows() * k.get());
+    let rows = 0..u32::try_from(part.block.rows()).unwrap_or(u32::MAX);
+    let visit = Visit { rows, queries: VisitQueries::All };
+    for first in (0..queries.rows()).step_by(at_a_time.max(1)) {
+        let piece = queries.part(first..(first + at_a_time.max(1)).min(queries.rows()));
+        engine.begin(&piece, k, &Exclude::Nothing)?;
+        engine.visit(part, std::slice::from_ref(&visit))?;
+        let found = engine.finish()?;
+        near.par_extend(found.ids().par_iter().map(|&id| u32::try_from(id).unwrap_or(u32::MAX)));
+    }
+    Ok(near)
 }

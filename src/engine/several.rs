@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use super::visits::check_visits;
 use super::{Engine, EngineLimits, Exclude, Partition, Visit, VisitQueries};
-use crate::block::{RowBlock, RowIds};
+use crate::block::RowBlock;
 use crate::error::EngineError;
 use crate::plan::DeviceLimits;
 use crate::topk::TopK;
@@ -79,16 +79,6 @@ fn cut(rows: usize, parts: usize) -> Vec<Range<usize>> {
     (0..parts).map(|part| at(part)..at(part + 1)).collect()
 }
 
-fn part_of(block: &RowBlock, rows: &Range<usize>) -> Result<RowBlock, EngineError> {
-    let ids = match block.ids() {
-        RowIds::Range(all) => RowIds::Range(all.start + rows.start as u64..all.start + rows.end as u64),
-        RowIds::List(all) => RowIds::List(all[rows.clone()].to_vec()),
-    };
-    let values = block.values()[rows.start * block.dim()..rows.end * block.dim()].to_vec();
-    RowBlock::new(ids, block.dim(), values)
-        .map_err(|error| EngineError::Shape { what: "a part of the queries", why: error.to_string() })
-}
-
 fn exclude_of(exclude: &Exclude, rows: &Range<usize>) -> Exclude {
     match exclude {
         Exclude::SameGroup { groups, own_row } => {
@@ -151,7 +141,7 @@ impl Engine for Several {
         let parts = cut(queries.rows(), self.engines.len());
         self.begun = Some(Begun { rows: queries.rows(), dim: queries.dim(), k, parts });
         let begin = |engine: &mut dyn Engine, rows: &Range<usize>| {
-            engine.begin(&part_of(queries, rows)?, k, &exclude_of(exclude, rows))
+            engine.begin(&queries.part(rows.clone()), k, &exclude_of(exclude, rows))
         };
         let begun = self.each("begin", begin);
         if begun.is_err() {
@@ -168,6 +158,10 @@ impl Engine for Several {
             engine.visit(part, &own)
         })
         .map(drop)
+    }
+
+    fn nearest(&mut self, part: &Arc<Partition>, k: K, at_a_time: usize) -> Result<Vec<u32>, EngineError> {
+        Ok(self.each("nearest", |engine, _| engine.nearest(part, k, at_a_time))?.concat())
     }
 
     fn bounds(&mut self) -> Result<Vec<f32>, EngineError> {

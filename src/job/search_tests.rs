@@ -29,6 +29,9 @@ impl Engine for Lost {
         let lost = |_| EngineError::DeviceLost { adapter: "A card".to_owned() };
         left.map_err(lost).and_then(|_| self.0.visit(part, visits))
     }
+    fn nearest(&mut self, part: &Arc<Partition>, k: K, at_a_time: usize) -> Result<Vec<u32>, EngineError> {
+        self.0.nearest(part, k, at_a_time)
+    }
     fn bounds(&mut self) -> Result<Vec<f32>, EngineError> {
         self.0.bounds()
     }

@@ -46,8 +46,8 @@ pub fn partition_rows_max(limits: &DeviceLimits, block_rows: u64) -> u64 {
     limits.memory.0.saturating_sub(taken) / (PARTITIONS * limits.bytes_per_reference).max(1)
 }
 
-/// What lies on the device for blocks and partitions of so many rows; before a block is there, its nearest lists may take
-/// more. Partitions that were searched stay there while there is room, so the table has as many as will.
+/// What lies on the device for blocks and partitions of so many rows, with what the nearest lists of some queries take.
+/// Partitions that were searched stay there while there is room, so the table has as many as will.
 #[must_use]
 pub fn device_plan(
     limits: &DeviceLimits,
@@ -58,7 +58,7 @@ pub fn device_plan(
     let mut memory = MemoryTable::default();
     let partition = partition_rows.saturating_mul(limits.bytes_per_reference);
     let block = block_rows.saturating_mul(limits.bytes_per_query);
-    memory.add("queries and their neighbours", block.max(ranking_bytes));
+    memory.add("queries and their neighbours", block.saturating_add(ranking_bytes));
     memory.add("survivors and fixed buffers", limits.bytes_fixed);
     let room = limits.memory.0.saturating_sub(memory.total()) / partition.max(1);
     let held = room.max(PARTITIONS).min(partitions);

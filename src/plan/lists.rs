@@ -7,7 +7,7 @@ use crate::units::{ByteCount, UNIT_ROWS};
 /// Queries of all visits of a portion, a query counted once per visit: no more than this and those of one visit.
 pub const PORTION_PAIRS: u64 = 1 << 21;
 /// What an engine finds of lists at a time: it takes three times the room of what is kept of it.
-const RANKED_BYTES: u64 = 64 << 20;
+const RANKED_BYTES: u64 = 16 << 20;
 /// Queries whose pairs with lists are sorted in one task.
 pub const SORTED_ROWS: u64 = 32_768;
 /// A list number or the row of a query.
@@ -49,8 +49,7 @@ impl ListsInput {
     #[must_use]
     pub fn ranked_rows(&self, block_rows: u64) -> u64 {
         let fit = RANKED_BYTES / (SLOT_BYTES * self.nearest.max(1));
-        let device = self.ranking.as_ref().and_then(|limits| limits.device.as_ref());
-        fit.min(device.map_or(u64::MAX, |device| device.query_rows_max)).clamp(1, block_rows.max(1))
+        fit.clamp(1, block_rows.max(1))
     }
 
     /// Pairs that so many queries compare with so many references: at most, where bounds decide.
@@ -74,18 +73,15 @@ impl ListsInput {
         if self.bounded { 1.0 } else { 1.0 - missed.powf(block_rows as f64) }
     }
 
-    /// Host bytes of the engine while it finds the nearest lists, before it has the block.
+    /// Host bytes of the engine, beside the block, while it finds the nearest lists of some of the queries.
     pub(super) fn ranking_bytes(&self, dim: u64, block_rows: u64) -> u64 {
-        let rows = self.ranked_rows(block_rows);
-        let copy = if rows < block_rows { 4 * dim } else { 0 };
-        let per_query = |limits: &EngineLimits| limits.bytes_per_query + self.nearest * SLOT_BYTES + copy;
-        self.ranking.as_ref().map_or(0, |limits| rows * per_query(limits))
+        let per_query = |limits: &EngineLimits| limits.bytes_per_query + self.nearest * SLOT_BYTES + 4 * dim;
+        self.ranking.as_ref().map_or(0, |limits| self.ranked_rows(block_rows) * per_query(limits))
     }
 
-    /// The same of its device.
+    /// The same of its device, where the queries lie already.
     pub(super) fn ranking_device_bytes(&self, block_rows: u64) -> u64 {
-        let device = self.ranking.as_ref().and_then(|limits| limits.device.as_ref());
-        device.map_or(0, |device| self.ranked_rows(block_rows).saturating_mul(device.bytes_per_query))
+        self.ranking.as_ref().map_or(0, |_| self.ranked_rows(block_rows) * self.nearest * SLOT_BYTES)
     }
 
     /// References of a window that candidates are refined in.

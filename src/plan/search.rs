@@ -266,7 +266,8 @@ impl Layout<'_> {
         table.add("query rows", block_buffers * block_rows * row_bytes);
         let lists = self.input.lists.as_ref();
         let ranking = lists.map_or(0, |lists| lists.ranking_bytes(*dim, block_rows));
-        table.add("engine, per query", (block_rows * engine.bytes_per_query).max(ranking));
+        table.add("engine, per query", block_rows * engine.bytes_per_query);
+        table.add("engine, for the nearest lists", ranking);
         table.add("engine, fixed", engine.bytes_fixed);
         table.add("neighbours of the block", block_rows * found * 12);
         if block_rows < unit_rows {

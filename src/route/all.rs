@@ -44,7 +44,7 @@ impl Route for Rest<'_> {
         std::slice::from_ref(&self.partitions[partition])
     }
 
-    fn visits<'v>(&'v self, partition: usize) -> Box<dyn Iterator<Item = Vec<Visit>> + 'v> {
+    fn visits<'v>(&'v self, partition: usize) -> Box<dyn Iterator<Item = Vec<Visit>> + Send + 'v> {
         let rows = &self.partitions[partition];
         let local = |row: u64| u32::try_from(row - rows.start).unwrap_or(u32::MAX);
         let rows = local(rows.start.max(self.seen_to))..local(rows.end);

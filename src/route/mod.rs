@@ -64,5 +64,5 @@ pub trait Route: Send + Sync {
 
     /// What is visited in a partition, in portions small enough to be held: [`crate::plan::lists::PORTION_PAIRS`]. What makes a good bound
     /// for the rest is in the first.
-    fn visits<'v>(&'v self, partition: usize) -> Box<dyn Iterator<Item = Vec<Visit>> + 'v>;
+    fn visits<'v>(&'v self, partition: usize) -> Box<dyn Iterator<Item = Vec<Visit>> + Send + 'v>;
 }

@@ -1,15 +1,11 @@
-//! Which landmarks of a router are near each query. The engine finds them, before the queries themselves are searched.
+//! Which landmarks of a router are near each query. The engine finds them, before it searches for the queries.
 
 use std::sync::Arc;
 
-use rayon::prelude::*;
-
-use crate::block::{RowBlock, RowIds};
-use crate::engine::{Engine, Exclude, Partition};
-use crate::error::{EngineError, Error};
+use crate::engine::{Engine, Partition};
+use crate::error::EngineError;
 use crate::route::{self, Router};
 use crate::units::K;
-use crate::visit::{Visit, VisitQueries};
 
 /// The landmarks of a router, ready to be searched.
 #[derive(Debug)]
@@ -29,36 +25,20 @@ impl Landmarks {
         Some(Self { part: Partition::new(rows.clone()), nearest, piece_rows })
     }
 
-    /// The rows of the landmarks nearest each query, nearest first: `rows × nearest`. Ends what the engine had begun.
+    /// The rows of the landmarks nearest each query that the engine has begun with, nearest first: `rows × nearest`.
     ///
     /// # Errors
     /// Those of the engine.
-    pub fn near(&self, engine: &mut dyn Engine, queries: &RowBlock) -> Result<Vec<u32>, Error> {
-        let mut near = Vec::with_capacity(queries.rows() * self.nearest.get());
-        if queries.rows() <= self.piece_rows {
-            self.add(engine, queries, &mut near)?;
-            return Ok(near);
-        }
-        for values in queries.values().chunks(self.piece_rows * queries.dim()) {
-            let ids = RowIds::Range(0..(values.len() / queries.dim()) as u64);
-            self.add(engine, &RowBlock::new(ids, queries.dim(), values.to_vec())?, &mut near)?;
-        }
-        Ok(near)
-    }
-
-    fn add(&self, engine: &mut dyn Engine, queries: &RowBlock, near: &mut Vec<u32>) -> Result<(), EngineError> {
-        let rows = 0..u32::try_from(self.part.block.rows()).unwrap_or(u32::MAX);
-        engine.begin(queries, self.nearest, &Exclude::Nothing)?;
-        engine.visit(&self.part, &[Visit { rows, queries: VisitQueries::All }])?;
-        let found = engine.finish()?;
-        near.par_extend(found.ids().par_iter().map(|&id| u32::try_from(id).unwrap_or(u32::MAX)));
-        Ok(())
+    pub fn near(&self, engine: &mut dyn Engine) -> Result<Vec<u32>, EngineError> {
+        engine.nearest(&self.part, self.nearest, self.piece_rows)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::block::{RowBlock, RowIds};
+    use crate::engine::Exclude;
     use crate::engine::cpu::{CpuConfig, CpuEngine};
     use crate::metric::Metric;
 
@@ -82,10 +62,13 @@ mod tests {
         let rows = 133;
         let values: Vec<f32> = (0..rows).map(|row| if row % 2 == 0 { 1.0 } else { 90.0 }).collect();
         let queries = RowBlock::new(RowIds::Range(0..rows), 1, values).unwrap();
-        let near = landmarks.near(&mut engine, &queries).unwrap();
+        let k = K::new(1).unwrap();
+        engine.begin(&queries, k, &Exclude::Nothing).unwrap();
+        let near = landmarks.near(&mut engine).unwrap();
         assert!(near.chunks_exact(4).all(|two| two == [0, 1, 2, 1]), "{near:?}");
         assert_eq!(near.len() as u64, 2 * rows);
         let nobody = RowBlock::new(RowIds::Range(0..0), 1, vec![]).unwrap();
-        assert!(landmarks.near(&mut engine, &nobody).unwrap().is_empty());
+        engine.begin(&nobody, k, &Exclude::Nothing).unwrap();
+        assert!(landmarks.near(&mut engine).unwrap().is_empty());
     }
 }

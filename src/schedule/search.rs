@@ -260,14 +260,12 @@ impl Loop<'_, '_> {
     fn block(&mut self, pager: &mut Pager<'_>, rows: &Range<u64>, queries: &Queries) -> Result<TopK, Error> {
         let Search { router, clock, pool, k, .. } = *self.search;
         let (block, exclude) = queries;
+        let engine = &mut **self.engines.engine;
+        clock.time(Part::Search, || engine.begin(block, k, exclude))?;
         let near = match &self.landmarks {
-            Some(landmarks) => {
-                let engine = &mut **self.engines.engine;
-                clock.time(Part::Search, || pool.install(|| landmarks.near(engine, block)))?
-            }
+            Some(landmarks) => clock.time(Part::Search, || pool.install(|| landmarks.near(engine)))?,
             None => Vec::new(),
         };
-        clock.time(Part::Search, || self.engines.engine.begin(block, k, exclude))?;
         let goes_on = self.resume.is_some();
         let (mut round, mut seen_to) = self.restore(rows)?;
         let mut standing = Standing { round, done: 0, saved_at: Instant::now() };
@@ -313,7 +311,8 @@ impl Loop<'_, '_> {
         let last_round = standing.round + 1 == self.search.router.rounds();
         pager.each(route, pool, clock, |partition, part| {
             let mut pairs = 0;
-            for visits in route.visits(partition) {
+            let mut portions = route.visits(partition);
+            while let Some(visits) = clock.time(Part::Search, || pool.install(|| portions.next())) {
                 clock.time(Part::Search, || self.engines.engine.visit(part, &visits)).map_err(stopped)?;
                 pairs += visits.iter().map(|visit| pairs_of(visit, rows.end - rows.start)).sum::<u64>();
             }

@@ -41,6 +41,9 @@ impl<E: Engine> Engine for Losing<E> {
         }
         self.inner.visit(part, visits)
     }
+    fn nearest(&mut self, part: &Arc<Partition>, k: K, at_a_time: usize) -> Result<Vec<u32>, EngineError> {
+        self.inner.nearest(part, k, at_a_time)
+    }
     fn bounds(&mut self) -> Result<Vec<f32>, EngineError> {
         self.inner.bounds()
     }

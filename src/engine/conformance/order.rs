@@ -223,3 +223,29 @@ pub(crate) fn begin_forgets_what_was_before(subject: Subject<'_>) {
         assert_eq!(engine.finish().expect("finish"), expected);
     }
 }
+
+pub(crate) fn nearest_rows_are_found_beside_what_was_begun(subject: Subject<'_>) {
+    let (queries, references) = (block(0, 6, clustered(17, 150, 6, 3)), block(0, 6, clustered(18, 300, 6, 3)));
+    let marks = block(0, 6, clustered(19, 70, 6, 3));
+    let landmarks = Partition::with(marks.clone(), None, None);
+    for metric in Metric::ALL {
+        let part = Partition::with(references.clone(), Some(vec![7; 300]), None);
+        // A landmark is no reference: neither the query's own row nor of its group.
+        let exclude = Exclude::SameGroup { groups: (0..150).map(|row| row % 8).collect(), own_row: true };
+        let mut case = Case::new(metric, &queries, &references, k(9));
+        (case.exclude, case.groups) = (exclude.clone(), Some(vec![7; 300]));
+        let expected = case.check(subject, "a whole search");
+        for (near, at_a_time) in [(k(1), 1000), (k(5), 64), (k(80), 33)] {
+            let alone = Case::new(metric, &queries, &marks, near).check(subject, "landmarks");
+            let ids: Vec<u32> = alone.ids().iter().map(|&id| u32::try_from(id).unwrap_or(u32::MAX)).collect();
+            let mut engine = (subject.make)(metric);
+            engine.begin(&queries, k(9), &exclude).expect("begin");
+            assert_eq!(engine.nearest(&landmarks, near, at_a_time).expect("nearest"), ids, "{metric}, {near}");
+            let half = |rows| Visit { rows, queries: VisitQueries::All };
+            engine.visit(&part, &[half(0..170)]).expect("visit");
+            assert_eq!(engine.nearest(&landmarks, near, at_a_time).expect("nearest"), ids, "{metric}, {near}, later");
+            engine.visit(&part, &[half(170..300)]).expect("visit");
+            assert_eq!(engine.finish().expect("finish"), expected, "{metric}, {near}");
+        }
+    }
+}

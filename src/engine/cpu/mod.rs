@@ -37,7 +37,7 @@ use self::queries::Queries;
 use self::simd::Simd;
 use self::task::{QueryRows, Scratch, Search, Task, index, queries_per_task, scratch_bytes};
 use super::visits::check_visits;
-use super::{Engine, EngineLimits, Exclude, Partition, Visit, VisitQueries};
+use super::{Engine, EngineLimits, Exclude, Partition, Visit, VisitQueries, nearest_in_pieces};
 use crate::block::RowBlock;
 use crate::error::EngineError;
 use crate::metric::{EngineKind, Metric};
@@ -238,6 +238,13 @@ impl Engine for CpuEngine {
             });
         });
         Ok(())
+    }
+
+    fn nearest(&mut self, part: &Arc<Partition>, k: K, at_a_time: usize) -> Result<Vec<u32>, EngineError> {
+        let begun = self.queries.take().ok_or(EngineError::NotBegun { call: "nearest" })?;
+        let near = nearest_in_pieces(self, &begun.block, part, k, at_a_time);
+        self.queries = Some(begun);
+        near
     }
 
     fn bounds(&mut self) -> Result<Vec<f32>, EngineError> {

@@ -266,7 +266,12 @@ impl Device {
 
     /// Waits until everything submitted is done.
     pub fn wait(&self) -> Result<(), EngineError> {
-        match self.gpu.poll(wgpu::PollType::wait_indefinitely()) {
+        self.wait_for(None)
+    }
+
+    /// Waits until a submission is done.
+    pub fn wait_for(&self, submission_index: Option<wgpu::SubmissionIndex>) -> Result<(), EngineError> {
+        match self.gpu.poll(wgpu::PollType::Wait { submission_index, timeout: None }) {
             Ok(_) if self.is_lost() => Err(self.error("waiting", "the device was lost")),
             Ok(_) => match self.unasked.lock().unwrap_or_else(PoisonError::into_inner).take() {
                 Some(wgpu::Error::OutOfMemory { .. }) => {

@@ -77,7 +77,7 @@ fn words<T: bytemuck::Pod>(device: &Device, from: &wgpu::Buffer) -> Vec<T> {
         usage: wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::MAP_READ,
         mapped_at_creation: false,
     });
-    let view = read_back(device, &staging, from, 0, from.size()).expect("to read");
+    let view = read_back(device, &staging, from, &[0..from.size()]).expect("to read");
     bytemuck::pod_collect_to_vec(&view)
 }
 

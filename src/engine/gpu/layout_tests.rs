@@ -63,7 +63,8 @@ fn twins() -> Vec<Fields> {
         fields!(PackParams: rows slots dim width channels exponent gamma shift zero_share pad0 pad1 pad2),
         fields!(TileParams: jobs slabs room first_row),
         fields!(MergeParams: width k room first_row queries listed ranged overflow_at first_position last_position
-            first_tile tiles stride first_reference last_reference tile own_row share again pad0),
+            first_tile tiles stride first_reference last_reference tile own_row share again tops_from
+            plane pad0 pad1 pad2),
         fields!(GatherParams: slots channels pad0 pad1),
         fields!(HalfParams: slots dim channels blocks gamma rows pad0 pad1),
         fields!(ColumnsParams: slots first blocks pad0),

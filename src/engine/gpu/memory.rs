@@ -14,6 +14,10 @@ use crate::engine::Partition;
 use crate::engine::cpu::exact::check_rows;
 use crate::error::EngineError;
 
+/// Share of the memory that gathered queries may take, and how many there are however little that is.
+const SLOTS_SHARE: u64 = 32;
+const SLOTS_MIN: u32 = 4096;
+
 impl GpuEngine {
     /// Bytes of the queries and of what they are searched with.
     pub(super) fn query_bytes(&self, rows: usize, dim: usize, k: usize) -> u64 {
@@ -23,8 +27,14 @@ impl GpuEngine {
     }
 
     pub(super) fn workshop_bytes(&self, dim: usize) -> u64 {
-        let gathered = u64::from(self.tuning.slots) * self.slot_bytes(dim) as u64;
+        let gathered = u64::from(self.slots(dim)) * self.slot_bytes(dim) as u64;
         u64::from(self.tuning.chunk) * (u64::from(self.tuning.room) + 1) * 4 + gathered
+    }
+
+    /// Queries that are gathered at a time: as many as a small share of the memory holds.
+    fn slots(&self, dim: usize) -> u32 {
+        let fit = self.memory / SLOTS_SHARE / self.slot_bytes(dim) as u64;
+        u32::try_from(fit).unwrap_or(u32::MAX).max(SLOTS_MIN).min(self.tuning.slots)
     }
 
     /// Bytes of a query as the distance tile reads it.
@@ -91,12 +101,12 @@ impl GpuEngine {
     /// Room for the survivors of a block of so many queries; less of it where the device has no more.
     pub(super) fn workshop(&mut self, rows: usize) -> Result<Workshop, EngineError> {
         let (dim, _) = self.programs.as_ref().ok_or(EngineError::NotBegun { call: "visit" })?;
-        let slot_bytes = self.slot_bytes(*dim);
+        let gathered = (self.slots(*dim), self.slot_bytes(*dim));
         let tile = int(self.variant.queries());
         loop {
             let most = int(rows.next_multiple_of(self.variant.queries()).max(1));
             let chunk = self.tuning.chunk.next_multiple_of(tile).min(most);
-            match Workshop::new(&self.shared.device, chunk, rows, slot_bytes, self.tuning) {
+            match Workshop::new(&self.shared.device, chunk, rows, gathered, self.tuning) {
                 Err(EngineError::DeviceMemory { .. }) if chunk > tile => self.tuning.chunk = chunk / 2,
                 made => return made,
             }

@@ -17,6 +17,7 @@ mod half_tests;
 #[cfg(test)]
 mod layout_tests;
 mod memory;
+mod near;
 mod params;
 mod passes;
 mod programs;
@@ -67,8 +68,10 @@ const GUESSED_RATE: f64 = 2e9;
 const CHUNK: u32 = 65_536;
 /// Survivors of a query between two merges: a doubling step lets about k pass, so this seldom overflows.
 const ROOM: u32 = 1024;
-/// Queries of visits to few rows that are gathered at a time.
-const SLOTS: u32 = 131_072;
+/// Queries of visits to few rows that are gathered at a time, where there is memory for them.
+const SLOTS: u32 = 1 << 20;
+/// Calls after which the device is asked what overflowed: it waits for the answer, and the calls are remembered.
+const CALLS: u32 = 4;
 /// Rows that are searched without a filter to begin with; twice k where that is more.
 const SEED_ROWS: usize = 256;
 
@@ -106,7 +109,7 @@ pub struct GpuEngine {
     queries: Option<(RowBlock, Queries)>,
     workshop: Option<Workshop>,
     residents: Residents,
-    /// The last visits, whose overflowed queries nobody has asked for yet.
+    /// Visits whose overflowed queries nobody has asked for yet.
     unsettled: Option<Unsettled>,
     overflows: u64,
 }
@@ -117,6 +120,8 @@ struct Unsettled {
     part: Arc<Resident>,
     alone: Vec<Visit>,
     together: Vec<Turns>,
+    /// In how many calls.
+    calls: u32,
 }
 
 /// Sizes that change how work is cut, never what is found.
@@ -239,7 +244,7 @@ impl GpuEngine {
 
     /// Searches again what overflowed in the last visits.
     fn settle(&mut self) -> Result<(), EngineError> {
-        let Some(Unsettled { part, alone, together }) = self.unsettled.take() else { return Ok(()) };
+        let Some(Unsettled { part, alone, together, .. }) = self.unsettled.take() else { return Ok(()) };
         let workshop = self.workshop.as_ref().ok_or(EngineError::NotBegun { call: "visit" })?;
         let overflowed = workshop.overflowed(&self.shared.device)?;
         if overflowed.is_empty() {
@@ -249,13 +254,14 @@ impl GpuEngine {
         let limits = self.limits_of_turns()?;
         let together: Vec<Turns> = self.pool.install(|| {
             let again = together.par_iter().map(|turns| turns.again(limits, &overflowed));
-            again.filter(|turns| !turns.turns.is_empty()).collect()
+            again.filter(|turns| turns.len() > 0).collect()
         });
         let mut search = self.search(&part, 0)?;
         for visit in &alone {
-            search.again(visit, &overflowed);
+            // Survivors are not looked at, so any chunk will do.
+            search.again(visit, &overflowed, &(0..1));
         }
-        search.visit_together(&together, MergeParams::again())
+        search.visit_together(&self.pool, &together, MergeParams::again())
     }
 
     fn limits_of_turns(&self) -> Result<Limits, EngineError> {
@@ -343,15 +349,33 @@ impl Engine for GpuEngine {
         let resident = self.resident(part)?;
         self.pack_queries()?;
         // And so is what they will be followed by.
-        let (alone, together) = self.sort(visits)?;
-        self.settle()?;
+        if let Some((_, queries)) = &mut self.queries {
+            queries.wide |= resident.wide;
+        }
+        let (alone, mut together) = self.sort(visits)?;
+        let goes_on = |last: &Unsettled| Arc::ptr_eq(&last.part, &resident) && last.calls < CALLS && alone.is_empty();
+        if !self.unsettled.as_ref().is_some_and(goes_on) {
+            self.settle()?;
+        }
         for &(seen, visit) in &alone {
             self.search(&resident, seen)?.visit(visit)?;
         }
-        self.search(&resident, 0)?.visit_together(&together, MergeParams::default())?;
-        let alone = alone.into_iter().map(|(_, visit)| visit.clone()).collect();
-        self.unsettled = Some(Unsettled { part: resident, alone, together });
+        self.search(&resident, 0)?.visit_together(&self.pool, &together, MergeParams::default())?;
+        match &mut self.unsettled {
+            Some(last) => {
+                last.together.append(&mut together);
+                last.calls += 1;
+            }
+            None => {
+                let alone = alone.into_iter().map(|(_, visit)| visit.clone()).collect();
+                self.unsettled = Some(Unsettled { part: resident, alone, together, calls: 1 });
+            }
+        }
         Ok(())
+    }
+
+    fn nearest(&mut self, part: &Arc<Partition>, k: K, at_a_time: usize) -> Result<Vec<u32>, EngineError> {
+        self.nearest_rows(part, k, at_a_time)
     }
 
     fn bounds(&mut self) -> Result<Vec<f32>, EngineError> {
@@ -373,10 +397,9 @@ impl Engine for GpuEngine {
     fn restore(&mut self, top: &TopK) -> Result<(), EngineError> {
         self.begun("restore")?;
         self.settle()?;
-        let (_, queries) = self.begun("restore")?;
-        queries.restore(&self.shared.device, top)?;
-        // Thresholds follow from the next partition on: until then they are open, or of what was found before.
         if let Some((_, queries)) = &mut self.queries {
+            queries.restore(&self.shared.device, top)?;
+            // Thresholds follow from the next partition on: until then they are open, or of what was found before.
             queries.tiled = None;
         }
         Ok(())

@@ -53,7 +53,11 @@ pub struct MergeParams {
     pub own_row: u32,
     pub share: f32,
     pub again: u32,
+    pub tops_from: u32,
+    pub plane: u32,
     pub pad0: u32,
+    pub pad1: u32,
+    pub pad2: u32,
 }
 
 impl MergeParams {

@@ -1,5 +1,7 @@
 //! The queries on the device between `begin` and `finish`, and their top-k on the way to and from the host.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::device::Device;
@@ -37,17 +39,27 @@ pub(super) struct Queries {
     pub channels: usize,
     /// Rows that each query has seen; saturates.
     pub seen: Vec<u32>,
+    /// For how many queries there is a top-k; `None` for all.
+    pub chunk: Option<usize>,
+    /// Whether an id may need its high half.
+    pub wide: bool,
 }
 
 /// Bytes of a query on the device, the packed row not counted.
 pub(super) fn bytes_per_query(dim: usize, k: usize) -> usize {
-    Stored::bytes_per_row(dim) + 12 * k + 32 + 2 * size_of::<u32>()
+    // Its states are there twice while its nearest lists are found.
+    Stored::bytes_per_row(dim) + 12 * k + 2 * 32 + 2 * size_of::<u32>()
 }
 
 /// An order as `merge.wgsl` keeps it, of a distance.
 fn order_of(distance: f32) -> u32 {
     let bits = (distance + 0.0).to_bits();
     if bits >> 31 == 1 { !bits } else { bits | 1 << 31 }
+}
+
+/// Whether this id is no 32 bits, or all of them.
+pub(super) fn is_wide(id: u64) -> bool {
+    id >= u64::from(u32::MAX)
 }
 
 fn distance_of(order: u32) -> f32 {
@@ -79,8 +91,38 @@ impl Queries {
             tiled: None,
             channels: super::resident::Packing::channels(variant, dim, 0),
             seen: vec![0; n],
+            chunk: None,
+            wide: false,
             stored,
         })
+    }
+
+    /// The same queries, which have seen nothing and exclude nothing, with room for the top-k of so many at a time.
+    pub fn beside(&self, device: &Device, k: K, chunk: usize) -> Result<Self, EngineError> {
+        let states = buffer(device, "states beside", self.stored.n * 2 * size_of::<Mark>())?;
+        let mut commands = device.gpu.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        commands.copy_buffer_to_buffer(&self.states, 0, &states, 0, self.states.size());
+        device.queue.submit([commands.finish()]);
+        Ok(Self {
+            stored: self.stored.clone(),
+            dim: self.dim,
+            k,
+            own_row: false,
+            grouped: false,
+            states,
+            tops: buffer(device, "neighbours beside", chunk * k.get() * 12)?,
+            slots: self.slots.clone(),
+            tiled: self.tiled.clone(),
+            channels: self.channels,
+            seen: Vec::new(),
+            chunk: Some(chunk),
+            wide: false,
+        })
+    }
+
+    /// Whether any of them was searched.
+    pub fn have_seen(&self) -> bool {
+        self.seen.iter().any(|rows| *rows > 0)
     }
 
     /// The packed rows.
@@ -107,28 +149,43 @@ impl Queries {
         u64::from(least)
     }
 
-    /// Bytes of a query's neighbours.
-    fn top_bytes(&self) -> usize {
-        12 * self.k.get()
+    /// Values of a plane of `tops`: orders, low halves and high halves of ids have one each.
+    pub fn plane(&self) -> usize {
+        self.chunk.unwrap_or(self.stored.n) * self.k.get()
+    }
+
+    /// Rows of the top-k that are on their way to the host, or from it, at a time.
+    fn rows_at_a_time(&self) -> usize {
+        (READ_BYTES / (12 * self.k.get())).max(1).min(self.stored.n)
+    }
+
+    /// Where in `tops` these rows of a plane are, in bytes.
+    fn place(&self, plane: usize, rows: &Range<usize>) -> Range<u64> {
+        let at = |row: usize| (4 * (plane * self.plane() + row * self.k.get())) as u64;
+        at(rows.start)..at(rows.end)
     }
 
     /// Everything found so far, unpacked on the pool.
     pub fn top(&self, device: &Device, pool: &rayon::ThreadPool) -> Result<TopK, EngineError> {
-        let (k, slots) = (self.k.get(), self.stored.n * self.k.get());
-        let (mut ids, mut distances) = (Vec::with_capacity(slots), Vec::with_capacity(slots));
-        let step = (READ_BYTES / self.top_bytes()).max(1);
-        let staging = staging(device, "neighbours on their way", step.min(self.stored.n) * self.top_bytes())?;
-        for first in (0..self.stored.n).step_by(step) {
+        let all = self.stored.n * self.k.get();
+        let (mut ids, mut distances) = (Vec::with_capacity(all), Vec::with_capacity(all));
+        let step = self.rows_at_a_time();
+        let planes = if self.wide { 3 } else { 2 };
+        let staging = staging(device, "neighbours on their way", step * self.k.get() * 4 * planes)?;
+        for first in (0..self.stored.n).step_by(step.max(1)) {
             let rows = first..(first + step).min(self.stored.n);
-            let (offset, bytes) = ((first * self.top_bytes()) as u64, (rows.len() * self.top_bytes()) as u64);
-            let view = read_back(device, &staging, &self.tops, offset, bytes)?;
+            let places: Vec<_> = (0..planes).map(|plane| self.place(plane, &rows)).collect();
+            let view = read_back(device, &staging, &self.tops, &places)?;
             let words: &[u32] = bytemuck::cast_slice(&view);
-            // Slot j of a row: its order, k behind that the low half of its id, and k behind that the high one.
-            let at = |slot: usize| slot / k * 3 * k + slot % k;
-            let id = |at: usize| u64::from(!words[at + 2 * k]) << 32 | u64::from(!words[at + k]);
+            let n = rows.len() * self.k.get();
+            let id = |at: usize| match (!words[n + at], words.get(2 * n + at).map(|high| !high)) {
+                (low, Some(high)) => u64::from(high) << 32 | u64::from(low),
+                (u32::MAX, None) => PADDING,
+                (low, None) => u64::from(low),
+            };
             let distance = |at: usize| if id(at) == PADDING { f32::INFINITY } else { distance_of(!words[at]) + 0.0 };
             pool.install(|| {
-                let slots = || (0..rows.len() * k).into_par_iter().with_min_len(SLOTS_MIN).map(at);
+                let slots = || (0..n).into_par_iter().with_min_len(SLOTS_MIN);
                 ids.par_extend(slots().map(id));
                 distances.par_extend(slots().map(distance));
             });
@@ -139,26 +196,26 @@ impl Queries {
     }
 
     /// Replaces everything found so far.
-    pub fn restore(&self, device: &Device, all: &TopK) -> Result<(), EngineError> {
+    pub fn restore(&mut self, device: &Device, all: &TopK) -> Result<(), EngineError> {
         if (all.rows(), all.k()) != (self.stored.n, self.k.get()) {
             let why = format!("it has {} rows of {}, there are {} of {}", all.rows(), all.k(), self.stored.n, self.k);
             return Err(EngineError::Shape { what: "the saved top-k and the queries", why });
         }
-        let k = self.k.get();
-        let step = (READ_BYTES / self.top_bytes()).max(1);
-        for first in (0..self.stored.n).step_by(step) {
+        let step = self.rows_at_a_time();
+        for first in (0..self.stored.n).step_by(step.max(1)) {
             let rows = first..(first + step).min(self.stored.n);
-            let mut words = vec![0_u32; rows.len() * 3 * k];
-            for (row, words) in rows.zip(words.chunks_exact_mut(3 * k)) {
-                let (ids, distances) = all.neighbours(row);
-                for (i, (&id, &distance)) in ids.iter().zip(distances).enumerate() {
-                    words[i] = !order_of(distance);
-                    words[k + i] = !u32::try_from(id & u64::from(u32::MAX)).unwrap_or(u32::MAX);
-                    words[2 * k + i] = !u32::try_from(id >> 32).unwrap_or(u32::MAX);
-                }
+            let slots = rows.start * self.k.get()..rows.end * self.k.get();
+            let (ids, distances) = (&all.ids()[slots.clone()], &all.distances()[slots]);
+            let half = |id: &u64, shift: u32| !u32::try_from(id >> shift & u64::from(u32::MAX)).unwrap_or(u32::MAX);
+            let orders = distances.iter().map(|distance| !order_of(*distance)).collect();
+            let planes: [Vec<u32>; 3] =
+                [orders, ids.iter().map(|id| half(id, 0)).collect(), ids.iter().map(|id| half(id, 32)).collect()];
+            for (plane, words) in planes.iter().enumerate() {
+                let at = self.place(plane, &rows).start;
+                device.queue.write_buffer(&self.tops, at, bytemuck::cast_slice(words));
             }
-            device.queue.write_buffer(&self.tops, (first * self.top_bytes()) as u64, bytemuck::cast_slice(&words));
         }
+        self.wide |= all.ids().iter().any(|id| *id != PADDING && is_wide(*id));
         Ok(())
     }
 }
@@ -175,16 +232,19 @@ pub(super) fn staging(device: &Device, what: &'static str, bytes: usize) -> Resu
     })
 }
 
-/// Copies part of a buffer into a staging buffer, waits, and maps it. The caller unmaps it.
+/// Copies parts of a buffer into a staging buffer, one after the other, waits, and maps it. The caller unmaps it.
 pub(super) fn read_back(
     device: &Device,
     staging: &wgpu::Buffer,
     from: &wgpu::Buffer,
-    offset: u64,
-    bytes: u64,
+    places: &[Range<u64>],
 ) -> Result<wgpu::BufferView, EngineError> {
     let mut commands = device.gpu.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-    commands.copy_buffer_to_buffer(from, offset, staging, 0, bytes);
+    let mut bytes = 0;
+    for place in places {
+        commands.copy_buffer_to_buffer(from, place.start, staging, bytes, place.end - place.start);
+        bytes += place.end - place.start;
+    }
     device.queue.submit([commands.finish()]);
     let (sender, receiver) = std::sync::mpsc::channel();
     staging.map_async(wgpu::MapMode::Read, 0..bytes, move |result| {
@@ -192,7 +252,17 @@ pub(super) fn read_back(
         let _ = sender.send(result);
     });
     device.wait()?;
-    match receiver.try_recv() {
+    mapped(device, staging, &receiver, bytes)
+}
+
+/// What was mapped of a staging buffer, once the device was waited for.
+pub(super) fn mapped(
+    device: &Device,
+    staging: &wgpu::Buffer,
+    outcome: &std::sync::mpsc::Receiver<Result<(), wgpu::BufferAsyncError>>,
+    bytes: u64,
+) -> Result<wgpu::BufferView, EngineError> {
+    match outcome.try_recv() {
         Ok(Ok(())) => staging.get_mapped_range(0..bytes).map_err(|why| device.error("reading back", why)),
         Ok(Err(why)) => Err(device.error("reading back", why)),
         Err(why) => Err(device.error("reading back", why)),

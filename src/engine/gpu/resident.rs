@@ -5,9 +5,11 @@ use std::sync::{Arc, Weak};
 use super::device::Device;
 use super::params::{HalfParams, Mark, PackParams};
 use super::passes::Pass;
+use super::queries::is_wide;
 use super::rows::{Rows, width};
 use super::space::Space;
 use super::variant::Variant;
+use crate::block::RowIds;
 use crate::engine::Partition;
 use crate::error::EngineError;
 
@@ -17,7 +19,7 @@ const UPLOAD_BYTES: usize = 8 << 20;
 pub(super) const ROW_THREADS: u32 = 64;
 
 /// Rows as they are kept for exact distances, and their marks.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Stored {
     pub rows: wgpu::Buffer,
     pub marks: wgpu::Buffer,
@@ -169,7 +171,7 @@ impl Packing<'_> {
 }
 
 /// Rows as fragments for cooperative matrices.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Half {
     pub fragments: wgpu::Buffer,
     /// Each query's share of the error; empty for references.
@@ -216,7 +218,7 @@ pub(super) enum HalfOf {
 }
 
 /// Rows as the distance tile of a variant reads them.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Tiled {
     pub tiles: wgpu::Buffer,
     pub half: Option<Half>,
@@ -230,6 +232,8 @@ pub(super) struct Resident {
     part: Weak<Partition>,
     key: u64,
     bytes: u64,
+    /// Whether an id of it may need its high half.
+    pub wide: bool,
 }
 
 /// The partitions on the device, the most recently used last.
@@ -286,7 +290,11 @@ impl Residents {
     /// Adds a partition.
     pub fn add(&mut self, part: &Arc<Partition>, stored: Stored, tiled: Tiled, variant: &Variant) -> Arc<Resident> {
         let bytes = Self::bytes(variant, part.block.dim(), part.block.rows());
-        let resident = Resident { stored, tiled, part: Arc::downgrade(part), key: part.key(), bytes };
+        let wide = match part.block.ids() {
+            RowIds::Range(ids) => is_wide(ids.end),
+            RowIds::List(ids) => ids.iter().any(|id| is_wide(*id)),
+        };
+        let resident = Resident { stored, tiled, part: Arc::downgrade(part), key: part.key(), bytes, wide };
         self.all.push(Arc::new(resident));
         Arc::clone(&self.all[self.all.len() - 1])
     }

@@ -43,17 +43,17 @@ pub(super) struct Workshop {
 
 impl Workshop {
     /// Room for chunks of so many queries of a block.
-    /// Slots of `slot_bytes` hold the queries of visits to few rows.
+    /// So many slots of so many bytes hold the queries of visits to few rows.
     pub fn new(
         device: &Device,
         chunk: u32,
         rows: usize,
-        slot_bytes: usize,
+        (most, slot_bytes): (u32, usize),
         tuning: Tuning,
     ) -> Result<Self, EngineError> {
         let Tuning { room, seed_rows, pairs_max, .. } = tuning;
         // A small block fills few tiles.
-        let all = tuning.slots.min(chunk.saturating_mul(4));
+        let all = most.min(chunk.saturating_mul(16));
         let size = |n: usize| n * size_of::<u32>();
         let slots = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
         Ok(Self {
@@ -79,7 +79,8 @@ impl Workshop {
     /// The queries whose survivors did not fit since this was last asked.
     pub fn overflowed(&self, device: &Device) -> Result<Vec<u32>, EngineError> {
         let read = |bytes: u64, skip: usize| -> Result<Vec<u32>, EngineError> {
-            let view = read_back(device, &self.staging, &self.counts, self.overflow_offset(), bytes)?;
+            let at = self.overflow_offset();
+            let view = read_back(device, &self.staging, &self.counts, &[at..at + bytes])?;
             let words = bytemuck::cast_slice::<u8, u32>(&view)[skip..].to_vec();
             drop(view);
             self.staging.unmap();
@@ -126,7 +127,7 @@ pub(super) struct Commands<'a> {
 }
 
 impl Commands<'_> {
-    fn add(&mut self, pairs: u64) -> &mut wgpu::CommandEncoder {
+    pub(super) fn add(&mut self, pairs: u64) -> &mut wgpu::CommandEncoder {
         if self.pairs > 0 && self.pairs + pairs > self.pairs_max {
             self.submit();
         }
@@ -135,11 +136,10 @@ impl Commands<'_> {
         self.encoder.get_or_insert_with(|| gpu.create_command_encoder(&wgpu::CommandEncoderDescriptor::default()))
     }
 
-    pub(super) fn submit(&mut self) {
-        if let Some(encoder) = self.encoder.take() {
-            self.device.queue.submit([encoder.finish()]);
-        }
+    /// Submits what there is. Returns when that will be done.
+    pub(super) fn submit(&mut self) -> wgpu::SubmissionIndex {
         self.pairs = 0;
+        self.device.queue.submit(self.encoder.take().map(wgpu::CommandEncoder::finish))
     }
 }
 
@@ -198,7 +198,7 @@ impl<'a> Search<'a> {
     }
 
     /// One chunk of queries, or some rows of it, against the tiles of a visit.
-    fn chunk(&mut self, chunk: &Range<u32>, tiles: &Tiles, list: Option<&[u32]>) -> Result<(), EngineError> {
+    pub(super) fn chunk(&mut self, chunk: &Range<u32>, tiles: &Tiles, list: Option<&[u32]>) -> Result<(), EngineError> {
         let (tile_rows, q_tile) = (self.o.variant.references(), self.o.variant.queries());
         let count = list.map_or(chunk.end - chunk.start, |rows| int(rows.len()));
         let work = list.map(|rows| self.list("query rows", rows));
@@ -311,6 +311,8 @@ impl<'a> Search<'a> {
             tile: int(self.o.variant.references()),
             own_row: u32::from(self.o.queries.own_row),
             share: self.o.merge.share,
+            tops_from: self.o.queries.chunk.map_or(0, |_| chunk.start),
+            plane: int(self.o.queries.plane()),
             ..range
         };
         let buffers = [
@@ -357,8 +359,14 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// Searches these queries of a visit again, without a filter: their survivors did not fit.
-    pub fn again(&mut self, visit: &Visit, overflowed: &[u32]) {
+    /// Makes every top-k empty.
+    pub fn clear_tops(&mut self) {
+        self.commands.add(0).clear_buffer(&self.o.queries.tops, 0, None);
+    }
+
+    /// Searches these queries of a visit again, without a filter: their survivors did not fit. Where there is a top-k for a
+    /// chunk only, they are of that chunk.
+    pub fn again(&mut self, visit: &Visit, overflowed: &[u32], chunk: &Range<u32>) {
         let rows: Vec<u32> = match &visit.queries {
             VisitQueries::All => overflowed.to_vec(),
             VisitQueries::List(list) => {
@@ -370,9 +378,8 @@ impl<'a> Search<'a> {
         }
         let tiles = Tiles::of(&visit.rows, int(self.o.variant.references()));
         let buffer = self.list("overflowed queries", &rows);
-        // Survivors are not looked at, so any chunk will do.
         let which = Which::Listed(&buffer, int(rows.len()));
-        self.ranged(&(0..1), which, &tiles, 0..tiles.n, MergeParams::again());
+        self.ranged(chunk, which, &tiles, 0..tiles.n, MergeParams::again());
         self.commands.submit();
     }
 

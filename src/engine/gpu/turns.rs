@@ -4,8 +4,14 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::steps::rows_in;
-use crate::engine::Visit;
+use super::resident::int;
+use crate::engine::{Visit, VisitQueries};
+
+/// Queries that are put into turns by one thread.
+const PART: usize = if cfg!(test) { 7 } else { 4096 };
+
+/// More pieces than what is seen at once, of few rows, is ever cut into.
+const PIECES_MAX: usize = 1 << 16;
 
 /// How many rows a query may see in a turn, so that its survivors seldom overflow.
 #[derive(Clone, Copy, Debug)]
@@ -43,174 +49,298 @@ impl Limits {
     }
 }
 
-/// What is searched before a merge: items of some queries and the rows that they see.
+/// What some queries see before a merge: items of queries and rows.
 #[derive(Debug, Default)]
 pub(super) struct Turn {
-    /// Rows of the partition, and where in `queries` those of an item end.
-    items: Vec<(Range<u32>, usize)>,
+    items: Vec<Item>,
     queries: Vec<u32>,
-    /// The queries of all items, ascending, each once.
-    pub touched: Vec<u32>,
+    /// Those that no item before theirs has.
+    new: Vec<u32>,
+}
+
+#[derive(Debug)]
+struct Item {
+    /// Items are in the order of these, and one of another part with the same number has the same rows.
+    number: usize,
+    /// Rows of the partition.
+    rows: Range<u32>,
+    /// Where in `queries` those of the item end.
+    end: usize,
+    /// And in `new`.
+    new_end: usize,
 }
 
 impl Turn {
-    /// Rows of the partition, and the queries that see them, ascending.
-    pub fn items(&self) -> impl Iterator<Item = (&Range<u32>, &[u32])> {
-        let mut start = 0;
-        self.items.iter().map(move |(rows, end)| (rows, &self.queries[std::mem::replace(&mut start, *end)..*end]))
+    /// The queries that were added last see these rows.
+    fn close(&mut self, number: usize, rows: &Range<u32>) {
+        let end = self.queries.len();
+        if end > self.items.last().map_or(0, |item| item.end) {
+            self.items.push(Item { number, rows: rows.clone(), end, new_end: self.new.len() });
+        }
     }
 
-    /// The queries that were added last see these rows.
-    fn close(&mut self, rows: &Range<u32>) {
-        let end = self.queries.len();
-        if end > self.items.last().map_or(0, |(_, end)| *end) {
-            self.items.push((rows.clone(), end));
-        }
+    /// Queries of an item, ascending, and those of them that are new.
+    fn queries_of(&self, at: usize) -> (&[u32], &[u32]) {
+        let (start, new_start) = match at {
+            0 => (0, 0),
+            at => (self.items[at - 1].end, self.items[at - 1].new_end),
+        };
+        (&self.queries[start..self.items[at].end], &self.new[new_start..self.items[at].new_end])
     }
 }
 
-/// The turns of a chunk of queries.
+/// The turns of a chunk of queries, of each part of it by itself.
 #[derive(Debug)]
 pub(super) struct Turns {
     pub chunk: Range<u32>,
-    pub turns: Vec<Turn>,
+    parts: Vec<Vec<Turn>>,
 }
 
-/// Puts visits into the turns of a chunk of queries.
-struct Putting<'a> {
+/// Rows of the partition, and those that see them of some consecutive queries.
+#[derive(Debug, Default)]
+pub(super) struct Seeing {
+    pub rows: Range<u32>,
+    /// Ascending.
+    pub queries: Vec<u32>,
+    /// Those that see nothing before that in this turn.
+    pub new: Vec<u32>,
+}
+
+/// How far a query is.
+#[derive(Clone, Copy, Debug)]
+struct Standing {
+    /// Rows that it has seen, now and when its turn began.
+    seen: u32,
+    before: u32,
+    /// Which turn that is.
+    turn: u32,
+    /// Before which turn it is new.
+    listed: u32,
+}
+
+/// Puts visits into the turns of some queries.
+struct Putting {
     limits: Limits,
-    all: Turns,
-    /// Rows that each query has seen, now and when its turn began; and which turn that is.
-    seen: &'a mut [u32],
-    before: Vec<u32>,
-    turn: Vec<usize>,
+    first: u32,
+    queries: Vec<Standing>,
+    turns: Vec<Turn>,
 }
 
-impl<'a> Putting<'a> {
-    fn new(limits: Limits, chunk: Range<u32>, seen: &'a mut [u32]) -> Self {
-        let (before, turn) = (seen.to_vec(), vec![0; seen.len()]);
-        Self { limits, all: Turns { chunk, turns: Vec::new() }, seen, before, turn }
-    }
-
-    fn at(&self, query: u32) -> usize {
-        usize::try_from(query - self.all.chunk.start).unwrap_or(usize::MAX)
+impl Putting {
+    fn new(limits: Limits, first: u32, seen: &[u32]) -> Self {
+        let queries = seen.iter().map(|&seen| Standing { seen, before: seen, turn: 0, listed: 0 }).collect();
+        Self { limits, first, queries, turns: Vec::new() }
     }
 
     /// Whether so many rows are more than a query should see in any turn that could be its next.
     fn is_much(&self, query: u32, rows: u32) -> bool {
-        rows > self.limits.after(self.seen[self.at(query)])
+        rows > self.limits.after(self.queries[index(query - self.first)].seen)
     }
 
     /// These queries see these rows, each in the first turn that it can.
-    fn put(&mut self, rows: &Range<u32>, queries: impl Iterator<Item = u32>) {
+    fn put(&mut self, number: usize, rows: &Range<u32>, queries: impl Iterator<Item = u32>) {
         let n = rows.end - rows.start;
         for query in queries {
-            let at = self.at(query);
-            let taken = self.seen[at] - self.before[at];
-            if taken > 0 && taken.saturating_add(n) > self.limits.after(self.before[at]) {
-                self.turn[at] += 1;
-                self.before[at] = self.seen[at];
+            let standing = &mut self.queries[index(query - self.first)];
+            let taken = standing.seen - standing.before;
+            if taken > 0 && taken.saturating_add(n) > self.limits.after(standing.before) {
+                (standing.turn, standing.before) = (standing.turn + 1, standing.seen);
             }
-            self.seen[at] = self.seen[at].saturating_add(n);
-            let turn = self.turn[at];
-            if turn >= self.all.turns.len() {
-                self.all.turns.resize_with(turn + 1, Turn::default);
+            standing.seen = standing.seen.saturating_add(n);
+            let at = index(standing.turn);
+            if at >= self.turns.len() {
+                self.turns.resize_with(at + 1, Turn::default);
             }
-            self.all.turns[turn].queries.push(query);
+            let turn = &mut self.turns[at];
+            turn.queries.push(query);
+            if standing.listed <= standing.turn {
+                turn.new.push(query);
+                standing.listed = standing.turn + 1;
+            }
         }
-        for turn in &mut self.all.turns {
-            turn.close(rows);
+        for turn in &mut self.turns {
+            turn.close(number, rows);
         }
     }
 
-    /// The turns, without those in which there is nothing.
-    fn done(mut self) -> Turns {
-        self.all.turns.retain(|turn| !turn.items.is_empty());
-        for turn in &mut self.all.turns {
-            let mut marks = vec![false; self.seen.len()];
-            for query in &turn.queries {
-                marks[usize::try_from(query - self.all.chunk.start).unwrap_or(usize::MAX)] = true;
-            }
-            turn.touched =
-                self.all.chunk.clone().zip(marks).filter(|(_, mark)| *mark).map(|(query, _)| query).collect();
+    /// The queries of this visit see its rows.
+    fn visit(&mut self, number: usize, visit: &Visit) {
+        let queries = listed(visit, &(self.first..self.first + int(self.queries.len())));
+        let n = visit.rows.end - visit.rows.start;
+        if !queries.iter().any(|query| self.is_much(*query, n)) {
+            return self.put(3 * number, &visit.rows, queries.iter().copied());
         }
-        self.all
+        // What is seen without a threshold must not be more than there is room for.
+        let (much, whole): (Vec<u32>, Vec<u32>) = queries.iter().partition(|query| self.is_much(**query, n));
+        self.put(3 * number, &visit.rows, whole.into_iter());
+        let head = self.limits.head(&visit.rows);
+        self.put(3 * number + 1, &(visit.rows.start..head), much.iter().copied());
+        self.put(3 * number + 2, &(head..visit.rows.end), much.into_iter());
     }
+}
+
+/// The list of queries of a visit; none where it is of all.
+fn list_of(visit: &Visit) -> &[u32] {
+    if let VisitQueries::List(list) = &visit.queries { list } else { &[] }
+}
+
+/// The queries of a visit that are among these.
+fn listed<'v>(visit: &'v Visit, among: &Range<u32>) -> &'v [u32] {
+    let list = list_of(visit);
+    let at = |row: u32| list.partition_point(|query| *query < row);
+    &list[at(among.start)..at(among.end)]
+}
+
+/// All queries between the first and the last of any visit.
+fn span(visits: &[&Visit]) -> Range<u32> {
+    let first = visits.iter().filter_map(|visit| list_of(visit).first()).min();
+    let last = visits.iter().filter_map(|visit| list_of(visit).last()).max();
+    first.zip(last).map_or(0..0, |(first, last)| *first..last.saturating_add(1))
+}
+
+fn index(n: u32) -> usize {
+    usize::try_from(n).unwrap_or(usize::MAX)
 }
 
 impl Turns {
     /// The turns of visits of lists of queries, chunk by chunk of these. Brings up to date how many rows each has seen.
     pub fn of(pool: &rayon::ThreadPool, limits: Limits, chunk: u32, seen: &mut [u32], visits: &[&Visit]) -> Vec<Self> {
-        let rows = usize::try_from(chunk).unwrap_or(usize::MAX).max(1);
-        let one = |(i, seen): (usize, &mut [u32])| Self::of_chunk(limits, super::resident::int(i * rows), seen, visits);
-        let all: Vec<Self> = pool.install(|| seen.par_chunks_mut(rows).enumerate().map(one).collect());
-        all.into_iter().filter(|turns| !turns.turns.is_empty()).collect()
+        let rows = index(chunk).max(1);
+        let span = span(visits);
+        let one = |(i, seen): (usize, &mut [u32])| {
+            let first = int(i * rows);
+            let chunk = first..first + int(seen.len());
+            let is_asked = chunk.start < span.end && span.start < chunk.end;
+            is_asked.then(|| Self::of_chunk(limits, chunk, seen, visits))
+        };
+        pool.install(|| seen.par_chunks_mut(rows).enumerate().filter_map(one).collect())
     }
 
-    fn of_chunk(limits: Limits, first: u32, seen: &mut [u32], visits: &[&Visit]) -> Self {
-        let chunk = first..first + super::resident::int(seen.len());
-        let mut putting = Putting::new(limits, chunk.clone(), seen);
-        for visit in visits {
-            let queries = rows_in(&visit.queries, &chunk);
-            let n = visit.rows.end - visit.rows.start;
-            // What is seen without a threshold must not be more than there is room for.
-            let (much, whole): (Vec<u32>, Vec<u32>) = queries.iter().partition(|query| putting.is_much(**query, n));
-            putting.put(&visit.rows, whole.into_iter());
-            let head = limits.head(&visit.rows);
-            putting.put(&(visit.rows.start..head), much.iter().copied());
-            putting.put(&(head..visit.rows.end), much.into_iter());
-        }
-        putting.done()
+    fn of_chunk(limits: Limits, chunk: Range<u32>, seen: &mut [u32], visits: &[&Visit]) -> Self {
+        let part = |(i, seen): (usize, &mut [u32])| {
+            let mut putting = Putting::new(limits, chunk.start + int(i * PART), seen);
+            visits.iter().enumerate().for_each(|(number, visit)| putting.visit(number, visit));
+            seen.iter_mut().zip(&putting.queries).for_each(|(seen, now)| *seen = now.seen);
+            putting.turns
+        };
+        let parts = seen.par_chunks_mut(PART).enumerate().map(part).collect();
+        Self { chunk, parts }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.parts.iter().map(Vec::len).max().unwrap_or(0)
+    }
+
+    /// How many pairs of queries and rows of the partition's pieces are in a turn, a query counted once per piece.
+    pub fn pairs(&self, turn: usize) -> usize {
+        self.parts.iter().filter_map(|turns| turns.get(turn)).map(|turn| turn.queries.len()).sum()
+    }
+
+    /// One more than the largest number of an item.
+    fn numbers(&self) -> usize {
+        let last = |turn: &Turn| turn.items.last().map_or(0, |item| item.number + 1);
+        self.parts.iter().flatten().map(last).max().unwrap_or(0)
+    }
+
+    /// A turn cut into so many runs: what is seen in each, the queries of all parts together.
+    pub fn runs(&self, turn: usize, runs: usize) -> impl IndexedParallelIterator<Item = impl Iterator<Item = Seeing>> {
+        let numbers = self.numbers();
+        let at = move |run: usize| run * numbers / runs;
+        (0..runs).into_par_iter().map(move |run| self.run(turn, at(run)..at(run + 1)))
+    }
+
+    fn run(&self, turn: usize, numbers: Range<usize>) -> impl Iterator<Item = Seeing> {
+        let parts: Vec<&Turn> = self.parts.iter().filter_map(|turns| turns.get(turn)).collect();
+        let first = |part: &&Turn| part.items.partition_point(|item| item.number < numbers.start);
+        let mut next: Vec<usize> = parts.iter().map(first).collect();
+        std::iter::from_fn(move || {
+            let number = |(part, at): (&&Turn, &usize)| part.items.get(*at).map(|item| item.number);
+            let first = parts.iter().zip(&next).filter_map(number).min().filter(|first| *first < numbers.end)?;
+            let mut seeing = Seeing::default();
+            for (part, at) in parts.iter().zip(&mut next) {
+                if let Some(item) = part.items.get(*at).filter(|item| item.number == first) {
+                    let (queries, new) = part.queries_of(*at);
+                    seeing.rows = item.rows.clone();
+                    seeing.queries.extend_from_slice(queries);
+                    seeing.new.extend_from_slice(new);
+                    *at += 1;
+                }
+            }
+            Some(seeing)
+        })
     }
 
     /// All that these queries, ascending, see in these turns once more, in turns in which nothing can overflow.
     pub fn again(&self, limits: Limits, queries: &[u32]) -> Self {
         let limits = Limits { enough: u32::MAX, ..limits };
-        let mut seen = vec![0; self.chunk.len()];
         let mut wanted = vec![false; self.chunk.len()];
-        let mut putting = Putting::new(limits, self.chunk.clone(), &mut seen);
         for &query in queries.iter().filter(|query| self.chunk.contains(query)) {
-            wanted[putting.at(query)] = true;
+            wanted[index(query - self.chunk.start)] = true;
         }
-        for (rows, queries) in self.turns.iter().flat_map(Turn::items) {
-            let queries: Vec<u32> = queries.iter().copied().filter(|query| wanted[putting.at(*query)]).collect();
-            let mut rows = rows.clone();
-            while !queries.is_empty() && !rows.is_empty() {
-                let head = limits.head(&rows);
-                putting.put(&(rows.start..head), queries.iter().copied());
-                rows.start = head;
+        let part = |turns: &Vec<Turn>| {
+            let mut putting = Putting::new(limits, self.chunk.start, &vec![0; self.chunk.len()]);
+            let items = turns.iter().flat_map(|turn| (0..turn.items.len()).map(move |at| (turn, at)));
+            let mut items: Vec<(&Turn, usize)> = items.collect();
+            items.sort_by_key(|(turn, at)| turn.items[*at].number);
+            let number = |(turn, at): &(&Turn, usize)| turn.items[*at].number;
+            for same in items.chunk_by(|a, b| number(a) == number(b)) {
+                let is_wanted = |query: &u32| wanted[index(query - self.chunk.start)];
+                let queries = same.iter().flat_map(|(turn, at)| turn.queries_of(*at).0).copied();
+                let mut queries: Vec<u32> = queries.filter(is_wanted).collect();
+                queries.sort_unstable();
+                let (turn, at) = same[0];
+                let mut rows = turn.items[at].rows.clone();
+                for piece in 0.. {
+                    if queries.is_empty() || rows.is_empty() {
+                        break;
+                    }
+                    let head = limits.head(&rows);
+                    let number = turn.items[at].number * PIECES_MAX + piece;
+                    putting.put(number, &(rows.start..head), queries.iter().copied());
+                    rows.start = head;
+                }
             }
-        }
-        putting.done()
+            putting.turns
+        };
+        Self { chunk: self.chunk.clone(), parts: self.parts.iter().map(part).collect() }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::VisitQueries;
+    use crate::engine::gpu::steps::rows_in;
     use proptest::prelude::*;
 
     fn visit(rows: Range<u32>, queries: impl IntoIterator<Item = u32>) -> Visit {
         Visit { rows, queries: VisitQueries::List(queries.into_iter().collect()) }
     }
 
-    /// Every (query, row) that is seen.
-    fn pairs<'a>(items: impl Iterator<Item = (&'a Range<u32>, &'a [u32])>) -> Vec<(u32, u32)> {
-        let of = |(rows, queries): (&Range<u32>, &[u32])| {
-            let rows = rows.clone();
-            queries.iter().flat_map(move |query| rows.clone().map(|row| (*query, row))).collect::<Vec<_>>()
+    /// What is seen in a turn, cut into so many runs and together again.
+    fn seeing(turns: &Turns, turn: usize, runs: usize) -> Vec<Seeing> {
+        let runs: Vec<Vec<Seeing>> = turns.runs(turn, runs).map(Iterator::collect).collect();
+        runs.into_iter().flatten().collect()
+    }
+
+    /// Every (query, row) that is seen in any turn.
+    fn pairs(all: &[Turns]) -> Vec<(u32, u32)> {
+        let turns = all.iter().flat_map(|turns| (0..turns.len()).flat_map(|turn| seeing(turns, turn, 3)));
+        let of = |seeing: Seeing| {
+            let rows = |query| seeing.rows.clone().map(move |row| (query, row));
+            seeing.queries.iter().flat_map(|query| rows(*query)).collect::<Vec<_>>()
         };
-        let mut pairs: Vec<_> = items.flat_map(of).collect();
+        let mut pairs: Vec<_> = turns.flat_map(of).collect();
         pairs.sort_unstable();
         pairs
     }
 
     /// Rows of each query in a turn.
-    fn counts(turn: &Turn, n: usize) -> Vec<u32> {
+    fn counts(turns: &Turns, turn: usize, n: usize) -> Vec<u32> {
         let mut counts = vec![0; n];
-        for (query, _) in pairs(turn.items()) {
-            counts[usize::try_from(query).unwrap()] += 1;
+        for Seeing { rows, queries, .. } in seeing(turns, turn, 2) {
+            assert!(queries.is_sorted_by(|a, b| a < b));
+            queries.iter().for_each(|query| counts[index(*query)] += rows.end - rows.start);
         }
         counts
     }
@@ -224,12 +354,16 @@ mod tests {
         let visits = [visit(5..95, [0, 2]), visit(100..130, [0, 1, 3])];
         let all = Turns::of(&pool, LIMITS, 128, &mut seen, &visits.iter().collect::<Vec<_>>());
         assert_eq!((all.len(), seen), (1, vec![120, 30, 120, 35]));
-        let of = |turn: usize| all[0].turns[turn].items().map(|(r, q)| (r.clone(), q.to_vec())).collect::<Vec<_>>();
+        let of =
+            |turn: usize| -> Vec<_> { seeing(&all[0], turn, 1).into_iter().map(|s| (s.rows, s.queries)).collect() };
         // Query 2 has seen 30 rows, so that it may see 90.
         assert_eq!(of(0), [(5..95, vec![2]), (5..32, vec![0]), (100..130, vec![1, 3])]);
         assert_eq!(of(1), [(32..95, vec![0])]);
         assert_eq!(of(2), [(100..130, vec![0])]);
-        assert_eq!(all[0].turns[0].touched, [0, 1, 2, 3]);
+        assert_eq!(all[0].len(), 3);
+        let new: Vec<u32> = seeing(&all[0], 0, 1).into_iter().flat_map(|seeing| seeing.new).collect();
+        assert_eq!(new, [2, 0, 1, 3]);
+        assert_eq!((all[0].pairs(0), all[0].pairs(1)), (4, 1));
     }
 
     proptest! {
@@ -256,17 +390,19 @@ mod tests {
                 asked.sort_unstable();
                 asked
             };
-            let found = |all: &[Turns]| pairs(all.iter().flat_map(|turns| &turns.turns).flat_map(Turn::items));
-            prop_assert_eq!(found(&all), asked(&|_| true));
+            prop_assert_eq!(pairs(&all), asked(&|_| true));
             let mut now = before;
             for turns in &all {
-                for turn in &turns.turns {
-                    let counts = counts(turn, 50);
+                for turn in 0..turns.len() {
+                    let counts = counts(turns, turn, 50);
+                    let mut new: Vec<u32> = seeing(turns, turn, 4).into_iter().flat_map(|seeing| seeing.new).collect();
+                    new.sort_unstable();
+                    prop_assert!(new.is_sorted_by(|a, b| a < b), "a query is new once: {new:?}");
                     for (query, (&n, now)) in (0..).zip(counts.iter().zip(&mut now)) {
                         // What is left of a visit behind its head is not cut again.
                         let most = if *now < LIMITS.enough { LIMITS.room } else { LIMITS.after(*now).max(LIMITS.few()) };
                         prop_assert!(n <= most, "query {query} sees {n} rows after {now}");
-                        prop_assert_eq!(n > 0, turn.touched.contains(&query));
+                        prop_assert_eq!(n > 0, new.contains(&query));
                         *now += n;
                     }
                 }
@@ -274,9 +410,11 @@ mod tests {
             prop_assert_eq!(now, seen);
             let some: Vec<u32> = list(some).collect();
             let again: Vec<Turns> = all.iter().map(|turns| turns.again(LIMITS, &some)).collect();
-            prop_assert_eq!(found(&again), asked(&|query| some.contains(&query)));
-            let most = |turn: &Turn| counts(turn, 50).into_iter().max().unwrap_or(0);
-            prop_assert!(again.iter().flat_map(|turns| &turns.turns).all(|turn| most(turn) <= LIMITS.room));
+            prop_assert_eq!(pairs(&again), asked(&|query| some.contains(&query)));
+            for turns in &again {
+                let most = |turn| counts(turns, turn, 50).into_iter().max().unwrap_or(0);
+                prop_assert!((0..turns.len()).all(|turn| most(turn) <= LIMITS.room));
+            }
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::block::RowBlock;
 use crate::engine::cpu::exact::check_rows;
 use crate::engine::cpu::exact_distance;
 use crate::engine::visits::check_visits;
-use crate::engine::{Engine, EngineLimits, Exclude, NO_GROUP, Partition, Visit, VisitQueries};
+use crate::engine::{Engine, EngineLimits, Exclude, NO_GROUP, Partition, Visit, VisitQueries, nearest_in_pieces};
 use crate::error::EngineError;
 use crate::metric::EngineKind;
 use crate::plan::graph::bytes_per_row;
@@ -235,6 +235,13 @@ impl Engine for HnswEngine {
             }
         }
         Ok(())
+    }
+
+    fn nearest(&mut self, part: &Arc<Partition>, k: K, at_a_time: usize) -> Result<Vec<u32>, EngineError> {
+        let begun = self.begun.take().ok_or(EngineError::NotBegun { call: "nearest" })?;
+        let near = nearest_in_pieces(self, &begun.block, part, k, at_a_time);
+        self.begun = Some(begun);
+        near
     }
 
     fn bounds(&mut self) -> Result<Vec<f32>, EngineError> {

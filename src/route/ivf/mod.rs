@@ -11,6 +11,8 @@ mod ranking;
 
 use std::ops::Range;
 
+use rayon::prelude::*;
+
 pub use bounded::{Bounded, refusal};
 pub use parts::Cut;
 pub use probing::{Probing, list_ranks, nearest_by_engine};
@@ -87,15 +89,22 @@ impl Route for ListRoute {
         &self.parts[partition].rows
     }
 
-    fn visits<'v>(&'v self, partition: usize) -> Box<dyn Iterator<Item = Vec<Visit>> + 'v> {
+    fn visits<'v>(&'v self, partition: usize) -> Box<dyn Iterator<Item = Vec<Visit>> + Send + 'v> {
         let pieces = &self.parts[partition].pieces;
-        Box::new(self.pairs.iter().flat_map(|pairs| Portions { pairs, pieces }))
+        let of = move |pairs: &'v Pairs| {
+            let most = usize::try_from(PORTION_PAIRS).unwrap_or(usize::MAX);
+            let parts = pairs.parts(pieces.iter().map(|(list, _)| *list), most);
+            parts.into_iter().flat_map(move |queries| Portions { pairs, queries, pieces })
+        };
+        Box::new(self.pairs.iter().flat_map(of))
     }
 }
 
 /// The visits of some pairs to some pieces of lists, as many at a time as make a portion.
 struct Portions<'a> {
     pairs: &'a Pairs,
+    /// Which part of the queries: a portion of few queries and all their lists is merged into them at once.
+    queries: Range<usize>,
     pieces: &'a [(usize, Range<u32>)],
 }
 
@@ -103,15 +112,20 @@ impl Iterator for Portions<'_> {
     type Item = Vec<Visit>;
 
     fn next(&mut self) -> Option<Vec<Visit>> {
-        let (mut visits, mut held) = (Vec::new(), 0);
-        while let Some(((list, rows), rest)) = self.pieces.split_first().filter(|_| held < PORTION_PAIRS) {
-            self.pieces = rest;
-            if self.pairs.has(*list) {
-                let queries = self.pairs.queries(*list);
-                held += queries.len() as u64;
-                visits.push(Visit { rows: rows.clone(), queries: VisitQueries::List(queries) });
-            }
-        }
+        let Self { pairs, queries, pieces } = self;
+        let mut held = 0;
+        let n = pieces.iter().take_while(|(list, _)| {
+            let had_room = held < PORTION_PAIRS;
+            held += pairs.count(*list, queries);
+            had_room
+        });
+        let (portion, rest) = pieces.split_at(n.count());
+        *pieces = rest;
+        let visit = |(list, rows): &(usize, Range<u32>)| {
+            let queries = pairs.queries(*list, queries);
+            (!queries.is_empty()).then(|| Visit { rows: rows.clone(), queries: VisitQueries::List(queries) })
+        };
+        let visits: Vec<Visit> = portion.par_iter().filter_map(visit).collect();
         Some(visits).filter(|visits| !visits.is_empty())
     }
 }

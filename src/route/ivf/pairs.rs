@@ -73,6 +73,23 @@ impl Pairs {
         Self::Sorted(runs.map(|(run, near)| Run::sorted(lists, near, per_query, (first(run), ranks))).collect())
     }
 
+    /// Parts of the queries that have no more than so many pairs with these lists together, or are as small as parts can be.
+    /// There is one at least.
+    pub fn parts(&self, lists: impl Iterator<Item = usize> + Clone, pairs_max: usize) -> Vec<Range<usize>> {
+        let Self::Sorted(runs) = self else { return Vec::from([Range { start: 0, end: 1 }]) };
+        let (mut parts, mut part, mut held) = (Vec::new(), 0..0, 0);
+        for run in runs {
+            let pairs: usize = lists.clone().map(|list| run.queries(list).len()).sum();
+            if !part.is_empty() && held + pairs > pairs_max {
+                parts.push(part.clone());
+                (part.start, held) = (part.end, 0);
+            }
+            (part.end, held) = (part.end + 1, held + pairs);
+        }
+        parts.push(part);
+        parts
+    }
+
     /// Whether any query visits this list.
     pub fn has(&self, list: usize) -> bool {
         match self {
@@ -81,10 +98,20 @@ impl Pairs {
         }
     }
 
-    /// The queries that visit this list, ascending.
-    pub fn queries(&self, list: usize) -> Vec<u32> {
+    /// How many queries of one of the `parts` visit this list.
+    pub fn count(&self, list: usize, part: &Range<usize>) -> u64 {
         match self {
-            Self::Sorted(runs) => runs.iter().map(|run| run.queries(list)).collect::<Vec<_>>().concat(),
+            Self::Sorted(runs) => runs[part.clone()].iter().map(|run| run.queries(list).len() as u64).sum(),
+            Self::Bits { lists, words } => {
+                words.iter().skip(list).step_by(*lists).map(|word| u64::from(word.count_ones())).sum()
+            }
+        }
+    }
+
+    /// The queries of one of the `parts` that visit this list, ascending.
+    pub fn queries(&self, list: usize, part: &Range<usize>) -> Vec<u32> {
+        match self {
+            Self::Sorted(runs) => runs[part.clone()].iter().map(|run| run.queries(list)).collect::<Vec<_>>().concat(),
             Self::Bits { lists, words } => {
                 let mut queries = Vec::new();
                 for (first, &word) in (0_u32..).step_by(WORD).zip(words.iter().skip(list).step_by(*lists)) {
@@ -113,7 +140,7 @@ mod tests {
     fn each_list_has_the_queries_that_named_it_in_order() {
         let near = [2, 0, 1, 2, 0, 1, 0, 2];
         let all = Pairs::sorted(4, &near, 2, &(0..2));
-        let found: Vec<Vec<u32>> = (0..4).map(|list| all.queries(list)).collect();
+        let found: Vec<Vec<u32>> = (0..4).map(|list| all.queries(list, &(0..1))).collect();
         assert_eq!(found, [vec![0, 2, 3], vec![1, 2], vec![0, 1, 3], vec![]]);
         let first = Pairs::sorted(4, &near, 2, &(0..1));
         assert_eq!((0..4).map(|list| first.has(list)).collect::<Vec<_>>(), [true, true, true, false]);
@@ -126,9 +153,20 @@ mod tests {
         let near: Vec<u32> = (0..rows).flat_map(|row| [u32::from(row % 3 == 0), 2]).collect();
         let pairs = Pairs::sorted(3, &near, 2, &(0..2));
         let of = |keep: fn(&u32) -> bool| (0..u32::try_from(rows).unwrap()).filter(keep).collect::<Vec<_>>();
-        assert_eq!(pairs.queries(0), of(|row| row % 3 != 0));
-        assert_eq!(pairs.queries(1), of(|row| row % 3 == 0));
-        assert_eq!(pairs.queries(2), of(|_| true));
+        assert_eq!(pairs.queries(0, &(0..3)), of(|row| row % 3 != 0));
+        assert_eq!(pairs.queries(1, &(0..3)), of(|row| row % 3 == 0));
+        assert_eq!(pairs.queries(2, &(0..3)), of(|_| true));
+        assert_eq!(pairs.queries(2, &(1..2)), of(|_| true)[RUN..2 * RUN]);
+    }
+
+    #[test]
+    fn parts_hold_as_many_pairs_as_asked_where_they_can() {
+        let pairs = Pairs::sorted(3, &[2; 3 * RUN + 5], 1, &(0..1));
+        assert_eq!(pairs.parts(0..3, 10 * RUN), [0..4]);
+        assert_eq!(pairs.parts(0..3, 2 * RUN), [0..2, 2..4]);
+        assert_eq!(pairs.parts(0..3, 3), [0..1, 1..2, 2..3, 3..4]);
+        assert_eq!(pairs.parts(0..2, 3), [0..4], "there are no pairs with these lists");
+        assert_eq!(Pairs::sorted(3, &[], 1, &(0..1)).parts(0..3, 3), [0..0]);
     }
 
     #[test]
@@ -137,7 +175,7 @@ mod tests {
         words[1] = 1 | 1 << 63;
         words[4] = 1 << 2;
         let pairs = Pairs::Bits { lists: 3, words };
-        let found: Vec<Vec<u32>> = (0..3).map(|list| pairs.queries(list)).collect();
+        let found: Vec<Vec<u32>> = (0..3).map(|list| pairs.queries(list, &pairs.parts(0..3, 1)[0])).collect();
         assert_eq!(found, [vec![], vec![0, 63, 66], vec![]]);
         assert_eq!((0..3).map(|list| pairs.has(list)).collect::<Vec<_>>(), [false, true, false]);
     }

@@ -1,0 +1,208 @@
+//! Rows of a partition that are nearest each query, such as centroids: a search beside the one that was begun, of the queries
+//! that lie on the device already, some at a time. The host takes what was found of some while the next are searched.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use rayon::prelude::*;
+
+use super::device::Device;
+use super::programs::{MergeShape, Programs};
+use super::queries::{Queries, mapped, read_back, staging};
+use super::resident::{Resident, int};
+use super::search::{Objects, Search};
+use super::steps::Tiles;
+use super::{GpuEngine, check_visits};
+use crate::engine::{Partition, Visit, VisitQueries};
+use crate::error::EngineError;
+use crate::units::K;
+
+/// Neighbours that are worth a task of their own.
+const SLOTS: usize = 1 << 14;
+
+/// What such a search works with besides the queries, the partition and the workshop.
+struct Beside {
+    programs: Arc<Programs>,
+    /// The block's queries, with a top-k for some of them.
+    queries: Queries,
+    /// Queries at a time.
+    chunk: usize,
+    /// What was found of two chunks, on its way to the host.
+    staging: [wgpu::Buffer; 2],
+}
+
+/// A chunk that was submitted.
+struct Sent {
+    rows: Range<usize>,
+    staging: wgpu::Buffer,
+    submission: wgpu::SubmissionIndex,
+    outcome: std::sync::mpsc::Receiver<Result<(), wgpu::BufferAsyncError>>,
+}
+
+impl GpuEngine {
+    /// As [`crate::engine::Engine::nearest`].
+    pub(super) fn nearest_rows(
+        &mut self,
+        part: &Arc<Partition>,
+        k: K,
+        at_a_time: usize,
+    ) -> Result<Vec<u32>, EngineError> {
+        let (_, queries) = self.begun("nearest")?;
+        let (n, dim) = (queries.stored.n, queries.dim);
+        check_visits((n, dim), part, &[])?;
+        let mut near = vec![u32::MAX; n * k.get()];
+        if n == 0 || part.block.rows() == 0 {
+            return Ok(near);
+        }
+        let resident = self.resident(part)?;
+        self.settle()?;
+        if let Some((_, queries)) = self.queries.as_mut().filter(|(_, queries)| queries.have_seen()) {
+            // Thresholds of what was found must not hold here: packing opens them.
+            queries.tiled = None;
+        }
+        self.pack_queries()?;
+        let beside = self.sparing(|engine| engine.beside(k, at_a_time))?;
+        let visit = Visit { rows: 0..int(part.block.rows()), queries: VisitQueries::All };
+        let overflowed = self.all_chunks(&beside, &resident, &visit, &mut near)?;
+        self.overflows += overflowed.len() as u64;
+        self.overflowed_chunks(&beside, &resident, &visit, &overflowed, &mut near)?;
+        Ok(near)
+    }
+
+    fn beside(&self, k: K, at_a_time: usize) -> Result<Beside, EngineError> {
+        let not_begun = EngineError::NotBegun { call: "nearest" };
+        let (Some((_, queries)), Some(workshop)) = (&self.queries, &self.workshop) else { return Err(not_begun) };
+        let device = &self.shared.device;
+        let tile = self.variant.queries();
+        let most = usize::try_from(workshop.chunk).unwrap_or(usize::MAX);
+        let chunk = (at_a_time.min(queries.stored.n).next_multiple_of(tile)).min(most);
+        let staging = || staging(device, "the nearest, on their way", chunk * k.get() * 4);
+        Ok(Beside {
+            programs: self.shared.programs(self.metric, queries.dim, MergeShape::of(k), &self.variant)?,
+            queries: queries.beside(device, k, chunk)?,
+            chunk,
+            staging: [staging()?, staging()?],
+        })
+    }
+
+    fn search_beside<'a>(&'a self, beside: &'a Beside, part: &'a Resident) -> Result<Search<'a>, EngineError> {
+        let not_begun = || EngineError::NotBegun { call: "nearest" };
+        let workshop = self.workshop.as_ref().ok_or_else(not_begun)?;
+        let (space, _) = self.space.as_ref().ok_or_else(not_begun)?;
+        let Beside { programs, queries, .. } = beside;
+        let (device, variant, merge) = (&self.shared.device, &self.variant, space.merge_params());
+        Ok(Search::new(Objects { device, variant, programs, workshop, queries, part, merge, seen: 0 }))
+    }
+
+    /// Searches all chunks. Returns the queries whose survivors did not fit.
+    fn all_chunks(
+        &self,
+        beside: &Beside,
+        part: &Resident,
+        visit: &Visit,
+        near: &mut [u32],
+    ) -> Result<Vec<u32>, EngineError> {
+        let mut search = self.search_beside(beside, part)?;
+        let tiles = Tiles::of(&visit.rows, int(self.variant.references()));
+        let mut last: Option<Sent> = None;
+        for (rows, staging) in beside.chunks().zip(beside.staging.iter().cycle()) {
+            search.clear_tops();
+            search.chunk(&(int(rows.start)..int(rows.end)), &tiles, None)?;
+            let sent = beside.send(search, rows, staging);
+            search = self.search_beside(beside, part)?;
+            if let Some(sent) = last.replace(sent) {
+                beside.receive(&self.shared.device, &self.pool, sent, near)?;
+            }
+        }
+        if let Some(sent) = last {
+            beside.receive(&self.shared.device, &self.pool, sent, near)?;
+        }
+        search.o.workshop.overflowed(&self.shared.device)
+    }
+
+    /// Searches these queries again without a filter.
+    fn overflowed_chunks(
+        &self,
+        beside: &Beside,
+        part: &Resident,
+        visit: &Visit,
+        overflowed: &[u32],
+        near: &mut [u32],
+    ) -> Result<(), EngineError> {
+        let device = &self.shared.device;
+        let at =
+            |row: usize| overflowed.partition_point(|query| usize::try_from(*query).is_ok_and(|query| query < row));
+        for rows in beside.chunks() {
+            let own = &overflowed[at(rows.start)..at(rows.end)];
+            if own.is_empty() {
+                continue;
+            }
+            let mut search = self.search_beside(beside, part)?;
+            search.clear_tops();
+            search.again(visit, own, &(int(rows.start)..int(rows.end)));
+            let view = read_back(device, &beside.staging[0], &beside.queries.tops, &[beside.ids(&rows)])?;
+            let (k, ids) = (beside.queries.k.get(), bytemuck::cast_slice(&view));
+            for row in own.iter().filter_map(|query| usize::try_from(*query).ok()) {
+                let at = (row - rows.start) * k;
+                unpack(&ids[at..at + k], &mut near[row * k..(row + 1) * k]);
+            }
+            drop(view);
+            beside.staging[0].unmap();
+        }
+        Ok(())
+    }
+}
+
+impl Beside {
+    /// Where in the top-k the ids of a chunk are, in bytes: the low halves, for there are few rows.
+    fn ids(&self, rows: &Range<usize>) -> Range<u64> {
+        let start = 4 * self.queries.plane() as u64;
+        start..start + (4 * rows.len() * self.queries.k.get()) as u64
+    }
+
+    fn chunks(&self) -> impl Iterator<Item = Range<usize>> {
+        let (n, chunk) = (self.queries.stored.n, self.chunk);
+        (0..n).step_by(chunk).map(move |first| first..(first + chunk).min(n))
+    }
+
+    /// Submits a chunk's search, and what copies its outcome.
+    fn send(&self, mut search: Search<'_>, rows: Range<usize>, staging: &wgpu::Buffer) -> Sent {
+        let ids = self.ids(&rows);
+        let bytes = ids.end - ids.start;
+        search.commands.add(0).copy_buffer_to_buffer(&self.queries.tops, ids.start, staging, 0, bytes);
+        let submission = search.commands.submit();
+        let (sender, outcome) = std::sync::mpsc::channel();
+        staging.map_async(wgpu::MapMode::Read, 0..bytes, move |result| {
+            // The receiver waits for the submission.
+            let _ = sender.send(result);
+        });
+        Sent { rows, staging: staging.clone(), submission, outcome }
+    }
+
+    /// Waits for a chunk and puts its rows into their places.
+    fn receive(
+        &self,
+        device: &Device,
+        pool: &rayon::ThreadPool,
+        sent: Sent,
+        near: &mut [u32],
+    ) -> Result<(), EngineError> {
+        let Sent { rows, staging, submission, outcome } = sent;
+        device.wait_for(Some(submission))?;
+        let k = self.queries.k.get();
+        let ids = self.ids(&rows);
+        let view = mapped(device, &staging, &outcome, ids.end - ids.start)?;
+        let (near, ids) = (&mut near[rows.start * k..rows.end * k], bytemuck::cast_slice(&view));
+        pool.install(|| {
+            near.par_chunks_mut(SLOTS).zip(ids.par_chunks(SLOTS)).for_each(|(near, ids)| unpack(ids, near))
+        });
+        drop(view);
+        staging.unmap();
+        Ok(())
+    }
+}
+
+/// Ids as `merge.wgsl` keeps them, as they are.
+fn unpack(ids: &[u32], near: &mut [u32]) {
+    near.iter_mut().zip(ids).for_each(|(near, id)| *near = !id);
+}
