@@ -296,6 +296,23 @@ impl Device {
         buffer
     }
 
+    /// A storage buffer with these values, one part after the other.
+    pub fn filled_from(&self, label: &'static str, parts: &[&[u32]]) -> wgpu::Buffer {
+        let values: usize = parts.iter().map(|part| part.len()).sum();
+        let buffer = self.gpu.create_buffer(&wgpu::BufferDescriptor {
+            label: Some(label),
+            size: (4 * values.max(4) as u64).next_multiple_of(16),
+            usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        let mut at = 0;
+        for part in parts {
+            self.queue.write_buffer(&buffer, at, bytemuck::cast_slice(part));
+            at += 4 * part.len() as u64;
+        }
+        buffer
+    }
+
     /// Runs what may run out of memory or be refused.
     pub fn checked<T>(&self, what: &'static str, work: impl FnOnce(&wgpu::Device) -> T) -> Result<T, EngineError> {
         #[cfg(test)]

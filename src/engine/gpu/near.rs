@@ -50,9 +50,8 @@ impl GpuEngine {
         let (_, queries) = self.begun("nearest")?;
         let (n, dim) = (queries.stored.n, queries.dim);
         check_visits((n, dim), part, &[])?;
-        let mut near = vec![u32::MAX; n * k.get()];
         if n == 0 || part.block.rows() == 0 {
-            return Ok(near);
+            return Ok(vec![u32::MAX; n * k.get()]);
         }
         let resident = self.resident(part)?;
         self.settle()?;
@@ -63,6 +62,7 @@ impl GpuEngine {
         self.pack_queries()?;
         let beside = self.sparing(|engine| engine.beside(k, at_a_time))?;
         let visit = Visit { rows: 0..int(part.block.rows()), queries: VisitQueries::All };
+        let mut near = Vec::with_capacity(n * k.get());
         let overflowed = self.all_chunks(&beside, &resident, &visit, &mut near)?;
         self.overflows += overflowed.len() as u64;
         self.overflowed_chunks(&beside, &resident, &visit, &overflowed, &mut near)?;
@@ -100,7 +100,7 @@ impl GpuEngine {
         beside: &Beside,
         part: &Resident,
         visit: &Visit,
-        near: &mut [u32],
+        near: &mut Vec<u32>,
     ) -> Result<Vec<u32>, EngineError> {
         let mut search = self.search_beside(beside, part)?;
         let tiles = Tiles::of(&visit.rows, int(self.variant.references()));
@@ -141,10 +141,10 @@ impl GpuEngine {
             search.clear_tops();
             search.again(visit, own, &(int(rows.start)..int(rows.end)));
             let view = read_back(device, &beside.staging[0], &beside.queries.tops, &[beside.ids(&rows)])?;
-            let (k, ids) = (beside.queries.k.get(), bytemuck::cast_slice(&view));
+            let (k, ids): (usize, &[u32]) = (beside.queries.k.get(), bytemuck::cast_slice(&view));
             for row in own.iter().filter_map(|query| usize::try_from(*query).ok()) {
                 let at = (row - rows.start) * k;
-                unpack(&ids[at..at + k], &mut near[row * k..(row + 1) * k]);
+                near[row * k..(row + 1) * k].iter_mut().zip(&ids[at..]).for_each(|(near, id)| *near = !id);
             }
             drop(view);
             beside.staging[0].unmap();
@@ -179,30 +179,22 @@ impl Beside {
         Sent { rows, staging: staging.clone(), submission, outcome }
     }
 
-    /// Waits for a chunk and puts its rows into their places.
+    /// Waits for a chunk and adds what was found.
     fn receive(
         &self,
         device: &Device,
         pool: &rayon::ThreadPool,
         sent: Sent,
-        near: &mut [u32],
+        near: &mut Vec<u32>,
     ) -> Result<(), EngineError> {
         let Sent { rows, staging, submission, outcome } = sent;
         device.wait_for(Some(submission))?;
-        let k = self.queries.k.get();
         let ids = self.ids(&rows);
         let view = mapped(device, &staging, &outcome, ids.end - ids.start)?;
-        let (near, ids) = (&mut near[rows.start * k..rows.end * k], bytemuck::cast_slice(&view));
-        pool.install(|| {
-            near.par_chunks_mut(SLOTS).zip(ids.par_chunks(SLOTS)).for_each(|(near, ids)| unpack(ids, near))
-        });
+        let ids: &[u32] = bytemuck::cast_slice(&view);
+        pool.install(|| near.par_extend(ids.par_iter().with_min_len(SLOTS).map(|id| !id)));
         drop(view);
         staging.unmap();
         Ok(())
     }
-}
-
-/// Ids as `merge.wgsl` keeps them, as they are.
-fn unpack(ids: &[u32], near: &mut [u32]) {
-    near.iter_mut().zip(ids).for_each(|(near, id)| *near = !id);
 }

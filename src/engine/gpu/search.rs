@@ -1,6 +1,7 @@
 //! One visit on the device: seeds, then tiles and merges in doubling steps, and what overflowed once more without a filter.
 
 use std::ops::Range;
+use std::sync::Mutex;
 
 use super::Tuning;
 use super::device::Device;
@@ -9,6 +10,7 @@ use super::programs::Programs;
 use super::queries::{Queries, read_back, staging};
 use super::resident::{Packing, ROW_THREADS, Resident, buffer, int};
 use super::steps::{Tiles, jobs, rows_in, seeds, short, slots, steps};
+use super::together::Run;
 use super::variant::Variant;
 use crate::engine::{Visit, VisitQueries};
 use crate::error::EngineError;
@@ -36,6 +38,8 @@ pub(super) struct Workshop {
     /// Queries that are gathered at a time, and room for them.
     pub slots: u32,
     pub gathered: wgpu::Buffer,
+    /// What visits of few rows are made of on the host.
+    pub runs: Mutex<Vec<Run>>,
     nothing: wgpu::Buffer,
     /// What of the overflowed queries is on its way to the host.
     staging: wgpu::Buffer,
@@ -66,6 +70,7 @@ impl Workshop {
             rows,
             slots: all,
             gathered: buffer(device, "gathered queries", slots(all) * slot_bytes)?,
+            runs: Mutex::default(),
             nothing: buffer(device, "an empty list", 0)?,
             staging: staging(device, "overflows on their way", size(rows + 1))?,
         })
@@ -210,7 +215,7 @@ impl<'a> Search<'a> {
         let seeded = if self.o.seen == 0 { seeds(tiles.n, tile_rows, wanted) } else { 0 };
         self.ranged(chunk, which, tiles, 0..seeded, MergeParams::default());
         let slots = match list {
-            Some(rows) => Some(self.gather(&slots(rows.iter().copied(), q_tile), None)?),
+            Some(rows) => Some(self.gather(&[&slots(rows.iter().copied(), q_tile)], None)?),
             None => None,
         };
         let first_tile = if list.is_some() { 0 } else { chunk.start / int(q_tile) };
@@ -236,10 +241,11 @@ impl<'a> Search<'a> {
     }
 
     /// The queries of these slots in tiles of their own, in a buffer that is there or in a new one.
-    pub(super) fn gather(&mut self, slots: &[u32], to: Option<&wgpu::Buffer>) -> Result<Slots, EngineError> {
+    pub(super) fn gather(&mut self, slots: &[&[u32]], to: Option<&wgpu::Buffer>) -> Result<Slots, EngineError> {
         let all = self.o.queries.tiled()?;
-        let n = int(slots.len());
-        let list = self.list("slots", slots);
+        let total: usize = slots.iter().map(|slots| slots.len()).sum();
+        let n = int(total);
+        let list = self.o.device.filled_from("slots", slots);
         let (pass, from, channels, bytes) = match (&self.o.programs.half, &all.half) {
             (Some(programs), Some(half)) => {
                 (&programs.gather, &half.fragments, 16 * Variant::fragments(self.o.queries.dim).0, 2)
@@ -248,7 +254,7 @@ impl<'a> Search<'a> {
         };
         let tiles = match to {
             Some(buffer) => buffer.clone(),
-            None => buffer(self.o.device, "gathered queries", slots.len() * channels * bytes)?,
+            None => buffer(self.o.device, "gathered queries", total * channels * bytes)?,
         };
         let params = GatherParams { slots: n, channels: int(channels), ..GatherParams::default() };
         pass.add(self.o.device, self.commands.add(0), &[from, &list, &tiles], &params, n.div_ceil(ROW_THREADS));

@@ -1,6 +1,7 @@
 //! Visits of some queries to few rows each, such as the lists of an inverted file, in few passes.
 
 use std::ops::Range;
+use std::sync::PoisonError;
 
 use rayon::prelude::*;
 
@@ -12,14 +13,26 @@ use super::turns::{Seeing, Turns};
 use crate::error::EngineError;
 
 /// Pairs of queries and pieces of rows that are worth a thread.
-const RUN_PAIRS: usize = 1 << 17;
+const RUN_PAIRS: usize = 1 << 16;
 
-/// Queries that are gathered together, and what they see.
-#[derive(Default)]
-struct Group {
+/// What is searched of a turn, of one thread's making: kept from turn to turn, since fresh memory costs more than what is
+/// done in it.
+#[derive(Debug, Default)]
+pub(super) struct Run {
     /// Query rows, those of each item padded to whole tiles.
     slots: Vec<u32>,
     jobs: Vec<Job>,
+    groups: Vec<Group>,
+    /// Its queries that no run before it has.
+    new: Vec<u32>,
+}
+
+/// Queries that are gathered together, and what they see.
+#[derive(Clone, Copy, Debug, Default)]
+struct Group {
+    /// Where in the run's slots and jobs they end.
+    slots: usize,
+    jobs: usize,
     pairs: u64,
 }
 
@@ -35,46 +48,87 @@ struct Shape {
     pairs_max: u64,
 }
 
-impl Group {
-    /// Adds these queries against these tiles of references.
-    fn add(&mut self, queries: &[u32], tiles: &Tiles, shape: Shape) {
-        let first = int(self.slots.len()) / shape.queries;
-        let n = int(queries.len()).div_ceil(shape.queries);
-        self.slots.extend_from_slice(queries);
-        self.slots.resize(usize::try_from((first + n) * shape.queries).unwrap_or(usize::MAX), NO_ROW);
-        let shift = |job: Job| Job { query_tile: job.query_tile + first, ..job };
-        self.jobs.extend(jobs(n, &(0..tiles.n), tiles).into_iter().map(shift));
-        self.pairs += u64::from(n) * u64::from(tiles.n) * u64::from(shape.queries) * u64::from(shape.references);
+impl Run {
+    fn clear(&mut self) {
+        self.slots.clear();
+        self.jobs.clear();
+        self.groups.clear();
+        self.new.clear();
     }
 
-    /// The groups of what is seen one after the other.
-    fn of(all: impl Iterator<Item = Seeing>, shape: Shape) -> Run {
-        let (mut groups, mut new, mut group) = (Vec::new(), Vec::new(), Self::default());
+    /// Where the last group begins.
+    fn start(&self) -> Group {
+        self.groups.len().checked_sub(2).map_or(Group::default(), |before| self.groups[before])
+    }
+
+    /// What is seen one after the other.
+    fn fill(&mut self, all: impl Iterator<Item = Seeing>, shape: Shape) {
+        self.clear();
+        self.groups.push(Group::default());
         for seeing in all {
             let tiles = Tiles::of(&seeing.rows, shape.references);
             let pairs_of_tile = u64::from(shape.queries) * u64::from(shape.references) * u64::from(tiles.n.max(1));
             let short = u32::try_from(shape.pairs_max / pairs_of_tile).unwrap_or(u32::MAX).max(1);
             let length = short.saturating_mul(shape.queries).min(shape.room);
             for part in seeing.queries.chunks(usize::try_from(length).unwrap_or(1)) {
-                let is_full = int(group.slots.len()) + int(part.len()).next_multiple_of(shape.queries) > shape.room;
+                let group = self.groups[self.groups.len() - 1];
+                let held = int(group.slots - self.start().slots);
+                let is_full = held + int(part.len()).next_multiple_of(shape.queries) > shape.room;
                 if is_full || group.pairs >= shape.pairs_max {
-                    groups.push(std::mem::take(&mut group));
+                    self.groups.push(Group { pairs: 0, ..group });
                 }
-                group.add(part, &tiles, shape);
+                self.add(part, &tiles, shape);
             }
-            new.extend_from_slice(&seeing.new);
+            self.new.extend_from_slice(&seeing.new);
         }
-        groups.push(group);
-        groups.retain(|group| !group.jobs.is_empty());
-        Run { groups, new }
+    }
+
+    /// Adds these queries against these tiles of references to the last group.
+    fn add(&mut self, queries: &[u32], tiles: &Tiles, shape: Shape) {
+        let first = int(self.slots.len() - self.start().slots) / shape.queries;
+        let n = int(queries.len()).div_ceil(shape.queries);
+        self.slots.extend_from_slice(queries);
+        self.slots.resize(self.slots.len().next_multiple_of(usize::try_from(shape.queries).unwrap_or(1)), NO_ROW);
+        let shift = |job: Job| Job { query_tile: job.query_tile + first, ..job };
+        self.jobs.extend(jobs(n, &(0..tiles.n), tiles).into_iter().map(shift));
+        let (slots, jobs, last) = (self.slots.len(), self.jobs.len(), self.groups.len() - 1);
+        let group = &mut self.groups[last];
+        (group.slots, group.jobs) = (slots, jobs);
+        group.pairs += u64::from(n) * u64::from(tiles.n) * u64::from(shape.queries) * u64::from(shape.references);
+    }
+
+    /// Slots, jobs and pairs of each group.
+    fn each(&self) -> impl Iterator<Item = (&[u32], &[Job], u64)> {
+        let mut start = Group::default();
+        self.groups.iter().map(move |group| {
+            let start = std::mem::replace(&mut start, *group);
+            (&self.slots[start.slots..group.slots], &self.jobs[start.jobs..group.jobs], group.pairs)
+        })
     }
 }
 
-/// What is searched of a turn by one thread's making.
-struct Run {
-    groups: Vec<Group>,
-    /// Its queries that no run before it has.
-    new: Vec<u32>,
+/// Groups that are searched in one pass.
+#[derive(Default)]
+struct Together<'r> {
+    slots: Vec<&'r [u32]>,
+    /// How many slots that is.
+    n: usize,
+    jobs: Vec<Job>,
+    pairs: u64,
+}
+
+impl<'r> Together<'r> {
+    fn is_full(&self, more: usize, shape: Shape) -> bool {
+        int(self.n + more) > shape.room || self.pairs >= shape.pairs_max
+    }
+
+    fn add(&mut self, slots: &'r [u32], jobs: &[Job], pairs: u64, shape: Shape) {
+        let first = int(self.n) / shape.queries;
+        self.slots.push(slots);
+        self.n += slots.len();
+        self.jobs.extend(jobs.iter().map(|job| Job { query_tile: job.query_tile + first, ..*job }));
+        self.pairs += pairs;
+    }
 }
 
 impl Search<'_> {
@@ -89,15 +143,24 @@ impl Search<'_> {
         let (queries, references) = (int(self.o.variant.queries()), int(self.o.variant.references()));
         let room = self.o.workshop.slots / queries * queries;
         let shape = Shape { queries, references, room, pairs_max: self.o.workshop.pairs_max };
+        let mut held = self.o.workshop.runs.lock().unwrap_or_else(PoisonError::into_inner);
         for turns in chunks {
             for turn in 0..turns.len() {
-                let runs = turns.pairs(turn).div_ceil(RUN_PAIRS);
-                let groups = || turns.runs(turn, runs).map(|seeing| Group::of(seeing, shape)).collect();
-                let runs: Vec<Run> = pool.install(groups);
-                for group in runs.iter().flat_map(|run| &run.groups) {
-                    self.group(&turns.chunk, group)?;
+                let n = turns.pairs(turn).div_ceil(RUN_PAIRS);
+                let most = held.len().max(n);
+                held.resize_with(most, Run::default);
+                let runs = &mut held[..n];
+                let fill = |(run, seeing): (&mut Run, _)| run.fill(seeing, shape);
+                pool.install(|| runs.par_iter_mut().zip(turns.runs(turn, n)).for_each(fill));
+                let mut pass = Together::default();
+                for (slots, jobs, pairs) in runs.iter().flat_map(Run::each).filter(|(_, jobs, _)| !jobs.is_empty()) {
+                    if pass.is_full(slots.len(), shape) {
+                        self.pass(&turns.chunk, std::mem::take(&mut pass))?;
+                    }
+                    pass.add(slots, jobs, pairs, shape);
                 }
-                let touched: Vec<u32> = runs.into_iter().flat_map(|run| run.new).collect();
+                self.pass(&turns.chunk, pass)?;
+                let touched: Vec<u32> = runs.iter().flat_map(|run| &run.new).copied().collect();
                 let work = self.list("query rows", &touched);
                 self.merge(&turns.chunk, Which::Listed(&work, int(touched.len())), params, 0);
             }
@@ -106,11 +169,14 @@ impl Search<'_> {
         Ok(())
     }
 
-    /// The distance tile of a group.
-    fn group(&mut self, chunk: &Range<u32>, group: &Group) -> Result<(), EngineError> {
-        let slots = self.gather(&group.slots, Some(&self.o.workshop.gathered))?;
-        self.columns(&slots, 0, int(group.slots.len()));
-        self.tile(chunk, &slots, &group.jobs, group.pairs);
+    /// The distance tile of some groups.
+    fn pass(&mut self, chunk: &Range<u32>, groups: Together<'_>) -> Result<(), EngineError> {
+        if groups.jobs.is_empty() {
+            return Ok(());
+        }
+        let gathered = self.gather(&groups.slots, Some(&self.o.workshop.gathered))?;
+        self.columns(&gathered, 0, int(groups.n));
+        self.tile(chunk, &gathered, &groups.jobs, groups.pairs);
         Ok(())
     }
 }
