@@ -305,10 +305,16 @@ impl Device {
             usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST,
             mapped_at_creation: false,
         });
-        let mut at = 0;
-        for part in parts {
-            self.queue.write_buffer(&buffer, at, bytemuck::cast_slice(part));
-            at += 4 * part.len() as u64;
+        // Memory that is written from is made anew for every call: one call for all parts. None where the device is lost.
+        let bytes = std::num::NonZero::new(4 * values as u64);
+        let view = bytes.and_then(|bytes| self.queue.write_buffer_with(&buffer, 0, bytes));
+        if let Some(mut view) = view {
+            let mut at = 0;
+            for part in parts {
+                let bytes: &[u8] = bytemuck::cast_slice(part);
+                view.slice(at..at + bytes.len()).copy_from_slice(bytes);
+                at += bytes.len();
+            }
         }
         buffer
     }

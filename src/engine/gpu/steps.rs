@@ -1,4 +1,4 @@
-//! How a visit is cut up: into steps that double what was seen, into jobs for workgroups, and into dispatches short enough
+//! How a visit is cut up: into steps that are a few times what was seen, into jobs for workgroups, and into dispatches short enough
 //! for the watchdogs of drivers. Arithmetic only.
 
 use std::ops::Range;
