@@ -10,7 +10,7 @@
 // tops            k orders per query, then k low ids, then k high ids, all inverted, so that cleared memory is an empty top-k
 // counts          survivors of each query of the chunk; at overflow_at: how many queries overflowed, and which
 // survivors       room rows per query of the chunk
-// work            query rows, where they are listed
+// work            query rows, where they are listed, and the rows that each sees
 
 struct MergeParams {
     // vec4s to a row.
@@ -21,9 +21,9 @@ struct MergeParams {
     first_row: u32,
     // Workgroups with work.
     queries: u32,
-    // Whether `work` lists the queries; else they are consecutive.
+    // 1: `work` lists the queries; 2: each with a first and a last row of its own; 0: they are consecutive.
     listed: u32,
-    // Whether candidates are positions first_position..last_position rather than survivors.
+    // Whether candidates are positions first_position..last_position, or rows of the list, rather than survivors.
     ranged: u32,
     overflow_at: u32,
     first_position: u32,
@@ -175,11 +175,13 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) wo
     let item = workgroup.x + workgroup.y * workgroups.x;
     if (item >= params.queries) { return; }
     var q = params.first_row + item;
-    if (params.listed != 0u) { q = work[item]; }
+    if (params.listed == 1u) { q = work[item]; }
+    if (params.listed == 2u) { q = work[3u * item]; }
     let mark = states[2u * q];
     let state = states[2u * q + 1u];
     let at = q - params.first_row;
     var n = (params.last_position - params.first_position) * params.tile;
+    if (params.listed == 2u) { n = work[3u * item + 2u] - work[3u * item + 1u]; }
     var counted = 0u;
     if (params.ranged == 0u) {
         counted = atomicLoad(&counts[at]);
@@ -198,6 +200,8 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) wo
             var wanted = true;
             if (params.ranged == 0u) {
                 r = survivors[at * params.room + i];
+            } else if (params.listed == 2u) {
+                r = work[3u * item + 1u] + i;
             } else {
                 let position = params.first_position + i / params.tile;
                 r = (params.first_tile + (position * params.stride) % params.tiles) * params.tile + i % params.tile;

@@ -16,7 +16,7 @@ use crate::engine::{Visit, VisitQueries};
 use crate::error::EngineError;
 
 /// How much harder a pair is that is computed exactly at once than one in a tile.
-const EXACT_COST: u64 = 16;
+pub(super) const EXACT_COST: u64 = 16;
 
 /// What a search works with besides queries and partitions.
 #[derive(Debug)]
@@ -172,6 +172,8 @@ pub(super) enum Which<'a> {
     Chunk(&'a Range<u32>),
     /// Rows in a buffer, so many.
     Listed(&'a wgpu::Buffer, u32),
+    /// The same, each with the first and the last of the rows that it sees.
+    Seeing(&'a wgpu::Buffer, u32),
 }
 
 impl<'a> Search<'a> {
@@ -305,6 +307,7 @@ impl<'a> Search<'a> {
         let (listed, work, queries) = match which {
             Which::Chunk(rows) => (0, &self.o.workshop.nothing, rows.end - rows.start),
             Which::Listed(rows, count) => (1, rows, count),
+            Which::Seeing(rows, count) => (2, rows, count),
         };
         let params = MergeParams {
             width: int(super::rows::width(self.o.queries.dim)),
@@ -346,7 +349,7 @@ impl<'a> Search<'a> {
     ) {
         let queries = match which {
             Which::Chunk(rows) => rows.end - rows.start,
-            Which::Listed(_, count) => count,
+            Which::Listed(_, count) | Which::Seeing(_, count) => count,
         };
         let pairs = u64::from(queries) * self.o.variant.references() as u64 * EXACT_COST;
         for part in short(positions, pairs, self.o.workshop.pairs_max) {

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use super::params::{Job, MergeParams};
 use super::resident::int;
-use super::search::{Search, Which};
+use super::search::{EXACT_COST, Search, Which};
 use super::steps::{NO_ROW, Tiles, jobs};
 use super::turns::{Seeing, Turns};
 use crate::error::EngineError;
@@ -25,6 +25,8 @@ pub(super) struct Run {
     groups: Vec<Group>,
     /// Its queries that no run before it has.
     new: Vec<u32>,
+    /// Or each query with the first and the last row that it sees, where nothing is to be filtered.
+    first: Vec<u32>,
 }
 
 /// Queries that are gathered together, and what they see.
@@ -54,11 +56,20 @@ impl Run {
         self.jobs.clear();
         self.groups.clear();
         self.new.clear();
+        self.first.clear();
     }
 
     /// Where the last group begins.
     fn start(&self) -> Group {
         self.groups.len().checked_sub(2).map_or(Group::default(), |before| self.groups[before])
+    }
+
+    /// What is seen one after the other, of queries that see no more in this turn and have seen nothing before.
+    fn fill_first(&mut self, all: impl Iterator<Item = Seeing>) {
+        self.clear();
+        for Seeing { rows, queries, .. } in all {
+            self.first.extend(queries.iter().flat_map(|query| [*query, rows.start, rows.end]));
+        }
     }
 
     /// What is seen one after the other.
@@ -143,29 +154,65 @@ impl Search<'_> {
         let (queries, references) = (int(self.o.variant.queries()), int(self.o.variant.references()));
         let room = self.o.workshop.slots / queries * queries;
         let shape = Shape { queries, references, room, pairs_max: self.o.workshop.pairs_max };
+        // The turns of all chunks, each in so many runs.
+        let turns: Vec<(&Turns, usize, usize)> = chunks
+            .iter()
+            .flat_map(|turns| (0..turns.len()).map(move |turn| (turns, turn, turns.pairs(turn).div_ceil(RUN_PAIRS))))
+            .collect();
+        let runs: Vec<(&Turns, usize, usize, usize)> =
+            turns.iter().flat_map(|&(turns, turn, n)| (0..n).map(move |run| (turns, turn, run, n))).collect();
         let mut held = self.o.workshop.runs.lock().unwrap_or_else(PoisonError::into_inner);
-        for turns in chunks {
-            for turn in 0..turns.len() {
-                let n = turns.pairs(turn).div_ceil(RUN_PAIRS);
-                let most = held.len().max(n);
-                held.resize_with(most, Run::default);
-                let runs = &mut held[..n];
-                let fill = |(run, seeing): (&mut Run, _)| run.fill(seeing, shape);
-                pool.install(|| runs.par_iter_mut().zip(turns.runs(turn, n)).for_each(fill));
-                let mut pass = Together::default();
-                for (slots, jobs, pairs) in runs.iter().flat_map(Run::each).filter(|(_, jobs, _)| !jobs.is_empty()) {
-                    if pass.is_full(slots.len(), shape) {
-                        self.pass(&turns.chunk, std::mem::take(&mut pass))?;
-                    }
-                    pass.add(slots, jobs, pairs, shape);
-                }
-                self.pass(&turns.chunk, pass)?;
-                let touched: Vec<u32> = runs.iter().flat_map(|run| &run.new).copied().collect();
-                let work = self.list("query rows", &touched);
-                self.merge(&turns.chunk, Which::Listed(&work, int(touched.len())), params, 0);
-            }
-            self.commands.submit();
+        if held.len() < runs.len() {
+            held.resize_with(runs.len(), Run::default);
         }
+        let held: &mut [Run] = &mut held;
+        // All at once: waking threads may take as long as what they do.
+        pool.install(|| {
+            held.par_iter_mut().zip(&runs).for_each(|(held, &(turns, turn, run, n))| {
+                let seeing = turns.seeing(turn, run, n);
+                if turns.is_first(turn) { held.fill_first(seeing) } else { held.fill(seeing, shape) }
+            });
+        });
+        let mut first = 0;
+        for (turns, turn, n) in turns {
+            let runs = &held[first..first + n];
+            if turns.is_first(turn) {
+                self.first_turn(&turns.chunk, runs, params);
+            } else {
+                self.turn(&turns.chunk, runs, shape, params)?;
+            }
+            first += n;
+            if turn + 1 == turns.len() {
+                self.commands.submit();
+            }
+        }
+        Ok(())
+    }
+
+    /// The merge of a turn of queries that have no threshold yet: of all rows that they see, at their exact distances.
+    fn first_turn(&mut self, chunk: &Range<u32>, runs: &[Run], params: MergeParams) {
+        let first: Vec<&[u32]> = runs.iter().map(|run| run.first.as_slice()).collect();
+        let count = int(first.iter().map(|first| first.len() / 3).sum());
+        let rows = |seeing: &[u32]| u64::from(seeing[2] - seeing[1]);
+        let pairs: u64 = first.iter().flat_map(|first| first.chunks_exact(3)).map(rows).sum();
+        let work = self.o.device.filled_from("query rows and what they see", &first);
+        self.merge(chunk, Which::Seeing(&work, count), MergeParams { ranged: 1, ..params }, pairs * EXACT_COST);
+    }
+
+    /// The passes of a turn's runs.
+    fn turn(&mut self, chunk: &Range<u32>, runs: &[Run], shape: Shape, params: MergeParams) -> Result<(), EngineError> {
+        let mut pass = Together::default();
+        for (slots, jobs, pairs) in runs.iter().flat_map(Run::each).filter(|(_, jobs, _)| !jobs.is_empty()) {
+            if pass.is_full(slots.len(), shape) {
+                self.pass(chunk, std::mem::take(&mut pass))?;
+            }
+            pass.add(slots, jobs, pairs, shape);
+        }
+        self.pass(chunk, pass)?;
+        let new: Vec<&[u32]> = runs.iter().map(|run| run.new.as_slice()).collect();
+        let count = int(new.iter().map(|new| new.len()).sum());
+        let work = self.o.device.filled_from("query rows", &new);
+        self.merge(chunk, Which::Listed(&work, count), params, 0);
         Ok(())
     }
 

@@ -56,6 +56,8 @@ pub(super) struct Turn {
     queries: Vec<u32>,
     /// Those that no item before theirs has.
     new: Vec<u32>,
+    /// Whether a query of it sees more than one item, or has seen rows before.
+    is_more: bool,
 }
 
 #[derive(Debug)]
@@ -153,42 +155,36 @@ impl Putting {
             }
             let turn = &mut self.turns[at];
             turn.queries.push(query);
-            if standing.listed <= standing.turn {
+            let is_new = standing.listed <= standing.turn;
+            if is_new {
                 turn.new.push(query);
                 standing.listed = standing.turn + 1;
             }
+            turn.is_more |= !is_new || standing.before > 0;
         }
         for turn in &mut self.turns {
             turn.close(number, rows);
         }
     }
 
-    /// The queries of this visit see its rows.
-    fn visit(&mut self, number: usize, visit: &Visit) {
-        let queries = listed(visit, &(self.first..self.first + int(self.queries.len())));
-        let n = visit.rows.end - visit.rows.start;
+    /// These queries of a visit see its rows.
+    fn visit(&mut self, number: usize, rows: &Range<u32>, queries: &[u32]) {
+        let n = rows.end - rows.start;
         if !queries.iter().any(|query| self.is_much(*query, n)) {
-            return self.put(3 * number, &visit.rows, queries.iter().copied());
+            return self.put(3 * number, rows, queries.iter().copied());
         }
         // What is seen without a threshold must not be more than there is room for.
         let (much, whole): (Vec<u32>, Vec<u32>) = queries.iter().partition(|query| self.is_much(**query, n));
-        self.put(3 * number, &visit.rows, whole.into_iter());
-        let head = self.limits.head(&visit.rows);
-        self.put(3 * number + 1, &(visit.rows.start..head), much.iter().copied());
-        self.put(3 * number + 2, &(head..visit.rows.end), much.into_iter());
+        self.put(3 * number, rows, whole.into_iter());
+        let head = self.limits.head(rows);
+        self.put(3 * number + 1, &(rows.start..head), much.iter().copied());
+        self.put(3 * number + 2, &(head..rows.end), much.into_iter());
     }
 }
 
 /// The list of queries of a visit; none where it is of all.
 fn list_of(visit: &Visit) -> &[u32] {
     if let VisitQueries::List(list) = &visit.queries { list } else { &[] }
-}
-
-/// The queries of a visit that are among these.
-fn listed<'v>(visit: &'v Visit, among: &Range<u32>) -> &'v [u32] {
-    let list = list_of(visit);
-    let at = |row: u32| list.partition_point(|query| *query < row);
-    &list[at(among.start)..at(among.end)]
 }
 
 /// All queries between the first and the last of any visit.
@@ -217,9 +213,22 @@ impl Turns {
     }
 
     fn of_chunk(limits: Limits, chunk: Range<u32>, seen: &mut [u32], visits: &[&Visit]) -> Self {
+        let ends: Vec<u32> = (0..=seen.len().div_ceil(PART)).map(|part| chunk.start + int(part * PART)).collect();
+        // Where each part's queries begin in the list of each visit: a list is read once.
+        let mut cuts = vec![0; ends.len() * visits.len()];
+        cuts.par_chunks_mut(ends.len()).zip(visits).for_each(|(cuts, visit)| {
+            let list = list_of(visit);
+            let mut at = 0;
+            for (cut, end) in cuts.iter_mut().zip(&ends) {
+                at += list[at..].partition_point(|query| query < end);
+                *cut = at;
+            }
+        });
         let part = |(i, seen): (usize, &mut [u32])| {
-            let mut putting = Putting::new(limits, chunk.start + int(i * PART), seen);
-            visits.iter().enumerate().for_each(|(number, visit)| putting.visit(number, visit));
+            let mut putting = Putting::new(limits, ends[i], seen);
+            for (number, (visit, cuts)) in visits.iter().zip(cuts.chunks_exact(ends.len())).enumerate() {
+                putting.visit(number, &visit.rows, &list_of(visit)[cuts[i]..cuts[i + 1]]);
+            }
             seen.iter_mut().zip(&putting.queries).for_each(|(seen, now)| *seen = now.seen);
             putting.turns
         };
@@ -237,30 +246,35 @@ impl Turns {
         self.parts.iter().filter_map(|turns| turns.get(turn)).map(|turn| turn.queries.len()).sum()
     }
 
+    /// Whether each query of a turn sees the rows of one item, and has seen none before: nothing could be filtered.
+    pub fn is_first(&self, turn: usize) -> bool {
+        !self.parts.iter().filter_map(|turns| turns.get(turn)).any(|turn| turn.is_more)
+    }
+
     /// One more than the largest number of an item.
     fn numbers(&self) -> usize {
         let last = |turn: &Turn| turn.items.last().map_or(0, |item| item.number + 1);
         self.parts.iter().flatten().map(last).max().unwrap_or(0)
     }
 
-    /// A turn cut into so many runs: what is seen in each, the queries of all parts together.
-    pub fn runs(&self, turn: usize, runs: usize) -> impl IndexedParallelIterator<Item = impl Iterator<Item = Seeing>> {
-        let numbers = self.numbers();
-        let at = move |run: usize| run * numbers / runs;
-        (0..runs).into_par_iter().map(move |run| self.run(turn, at(run)..at(run + 1)))
-    }
-
-    fn run(&self, turn: usize, numbers: Range<usize>) -> impl Iterator<Item = Seeing> {
+    /// What is seen in one of so many runs of a turn, the queries of all parts together.
+    pub fn seeing(&self, turn: usize, run: usize, runs: usize) -> impl Iterator<Item = Seeing> {
+        let at = |run: usize| run * self.numbers() / runs;
+        let (start, end) = (at(run), at(run + 1));
         let parts: Vec<&Turn> = self.parts.iter().filter_map(|turns| turns.get(turn)).collect();
-        let first = |part: &&Turn| part.items.partition_point(|item| item.number < numbers.start);
+        let first = |part: &&Turn| part.items.partition_point(|item| item.number < start);
         let mut next: Vec<usize> = parts.iter().map(first).collect();
         std::iter::from_fn(move || {
             let number = |(part, at): (&&Turn, &usize)| part.items.get(*at).map(|item| item.number);
-            let first = parts.iter().zip(&next).filter_map(number).min().filter(|first| *first < numbers.end)?;
+            let first = parts.iter().zip(&next).filter_map(number).min().filter(|first| *first < end)?;
             let mut seeing = Seeing::default();
             for (part, at) in parts.iter().zip(&mut next) {
                 if let Some(item) = part.items.get(*at).filter(|item| item.number == first) {
                     let (queries, new) = part.queries_of(*at);
+                    if seeing.queries.is_empty() {
+                        // Parts are alike.
+                        seeing.queries.reserve(queries.len() * parts.len() * 2);
+                    }
                     seeing.rows = item.rows.clone();
                     seeing.queries.extend_from_slice(queries);
                     seeing.new.extend_from_slice(new);
@@ -319,8 +333,7 @@ mod tests {
 
     /// What is seen in a turn, cut into so many runs and together again.
     fn seeing(turns: &Turns, turn: usize, runs: usize) -> Vec<Seeing> {
-        let runs: Vec<Vec<Seeing>> = turns.runs(turn, runs).map(Iterator::collect).collect();
-        runs.into_iter().flatten().collect()
+        (0..runs).flat_map(|run| turns.seeing(turn, run, runs)).collect()
     }
 
     /// Every (query, row) that is seen in any turn.
