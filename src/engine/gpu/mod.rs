@@ -25,6 +25,7 @@ mod queries;
 mod resident;
 mod rows;
 mod search;
+mod sorted;
 mod space;
 mod steps;
 mod templates;
@@ -35,23 +36,21 @@ pub mod trial;
 mod turns;
 mod variant;
 
-use std::sync::Arc;
-
-use rayon::prelude::*;
+use std::sync::{Arc, Mutex};
 
 pub use self::device::{Adapter, AdapterChoice, AdapterKind, adapters, choose};
-use self::params::MergeParams;
 use self::programs::{Library, MergeShape, Programs};
 use self::queries::Queries;
 use self::resident::{Packing, Resident, Residents, Stored};
 use self::rows::Rows;
 use self::search::{Objects, Search, Workshop};
+use self::sorted::Unsettled;
 use self::space::Space;
 pub use self::templates::shaders_checksum;
-use self::turns::{Limits, Turns};
+use self::together::Run;
 pub use self::variant::{VARIANTS, Variant};
 use super::visits::check_visits;
-use super::{Engine, EngineLimits, Exclude, Partition, Visit, VisitQueries};
+use super::{Engine, EngineLimits, Exclude, Partition, Visit};
 use crate::block::RowBlock;
 use crate::engine::cpu::exact::check_rows;
 use crate::error::EngineError;
@@ -70,8 +69,6 @@ const CHUNK: u32 = 65_536;
 const ROOM: u32 = 1024;
 /// Queries of visits to few rows that are gathered at a time, where there is memory for them.
 const SLOTS: u32 = 1 << 20;
-/// Calls after which the device is asked what overflowed: it waits for the answer, and the calls are remembered.
-const CALLS: u32 = 4;
 /// Rows that are searched without a filter to begin with; twice k where that is more.
 const SEED_ROWS: usize = 256;
 
@@ -109,19 +106,11 @@ pub struct GpuEngine {
     queries: Option<(RowBlock, Queries)>,
     workshop: Option<Workshop>,
     residents: Residents,
+    /// What visits of few rows are made of on the host: kept, since fresh memory costs more than what is done in it.
+    runs: Mutex<Vec<Run>>,
     /// Visits whose overflowed queries nobody has asked for yet.
     unsettled: Option<Unsettled>,
     overflows: u64,
-}
-
-/// Visits of a partition that were searched alone, and those that were searched together.
-#[derive(Debug)]
-struct Unsettled {
-    part: Arc<Resident>,
-    alone: Vec<Visit>,
-    together: Vec<Turns>,
-    /// In how many calls.
-    calls: u32,
 }
 
 /// Sizes that change how work is cut, never what is found.
@@ -133,9 +122,6 @@ struct Tuning {
     pairs_max: u64,
     slots: u32,
 }
-
-/// Visits to many rows, each with the fewest rows that any of its queries had seen.
-type Alone<'v> = Vec<(u64, &'v Visit)>;
 
 impl GpuEngine {
     /// Opens the adapter.
@@ -172,6 +158,7 @@ impl GpuEngine {
             queries: None,
             workshop: None,
             residents: Residents::default(),
+            runs: Mutex::default(),
             unsettled: None,
             overflows: 0,
         }
@@ -239,50 +226,8 @@ impl GpuEngine {
         let (space, _) = self.space.as_ref().ok_or_else(not_begun)?;
         let workshop = self.workshop.as_ref().ok_or_else(not_begun)?;
         let (device, variant, merge) = (&self.shared.device, &self.variant, space.merge_params());
-        Ok(Search::new(Objects { device, variant, programs, workshop, queries, part, merge, seen }))
-    }
-
-    /// Searches again what overflowed in the last visits.
-    fn settle(&mut self) -> Result<(), EngineError> {
-        let Some(Unsettled { part, alone, together, .. }) = self.unsettled.take() else { return Ok(()) };
-        let workshop = self.workshop.as_ref().ok_or(EngineError::NotBegun { call: "visit" })?;
-        let overflowed = workshop.overflowed(&self.shared.device)?;
-        if overflowed.is_empty() {
-            return Ok(());
-        }
-        self.overflows += overflowed.len() as u64;
-        let limits = self.limits_of_turns()?;
-        let together: Vec<Turns> = self.pool.install(|| {
-            let again = together.par_iter().map(|turns| turns.again(limits, &overflowed));
-            again.filter(|turns| turns.len() > 0).collect()
-        });
-        let mut search = self.search(&part, 0)?;
-        for visit in &alone {
-            // Survivors are not looked at, so any chunk will do.
-            search.again(visit, &overflowed, &(0..1));
-        }
-        search.visit_together(&self.pool, &together, MergeParams::again())
-    }
-
-    fn limits_of_turns(&self) -> Result<Limits, EngineError> {
-        let (_, queries) = self.begun("visit")?;
-        let k = resident::int(queries.k.get());
-        Ok(Limits::new(self.tuning.room, k, resident::int(self.variant.references())))
-    }
-
-    /// Puts visits to few rows each into turns, and notes the rows that all visits bring their queries. Returns the
-    /// visits to many rows, each with the fewest rows that any of its queries had seen, and the turns.
-    fn sort<'v>(&mut self, visits: &'v [Visit]) -> Result<(Alone<'v>, Vec<Turns>), EngineError> {
-        let limits = self.limits_of_turns()?;
-        let not_begun = EngineError::NotBegun { call: "visit" };
-        let (Some((_, queries)), Some(workshop)) = (&mut self.queries, &self.workshop) else { return Err(not_begun) };
-        let is_few = |visit: &&Visit| {
-            matches!(visit.queries, VisitQueries::List(_)) && visit.rows.end - visit.rows.start <= limits.few()
-        };
-        let (few, many): (Vec<&Visit>, Vec<&Visit>) =
-            visits.iter().filter(|visit| !visit.rows.is_empty()).partition(is_few);
-        let alone = many.into_iter().map(|visit| (queries.see(visit), visit)).collect();
-        Ok((alone, Turns::of(&self.pool, limits, workshop.chunk, &mut queries.seen, &few)))
+        let runs = &self.runs;
+        Ok(Search::new(Objects { device, variant, programs, workshop, queries, part, merge, runs, seen }))
     }
 }
 
@@ -352,26 +297,7 @@ impl Engine for GpuEngine {
         if let Some((_, queries)) = &mut self.queries {
             queries.wide |= resident.wide;
         }
-        let (alone, mut together) = self.sort(visits)?;
-        let goes_on = |last: &Unsettled| Arc::ptr_eq(&last.part, &resident) && last.calls < CALLS && alone.is_empty();
-        if !self.unsettled.as_ref().is_some_and(goes_on) {
-            self.settle()?;
-        }
-        for &(seen, visit) in &alone {
-            self.search(&resident, seen)?.visit(visit)?;
-        }
-        self.search(&resident, 0)?.visit_together(&self.pool, &together, MergeParams::default())?;
-        match &mut self.unsettled {
-            Some(last) => {
-                last.together.append(&mut together);
-                last.calls += 1;
-            }
-            None => {
-                let alone = alone.into_iter().map(|(_, visit)| visit.clone()).collect();
-                self.unsettled = Some(Unsettled { part: resident, alone, together, calls: 1 });
-            }
-        }
-        Ok(())
+        self.visit_sorted(resident, visits)
     }
 
     fn nearest(&mut self, part: &Arc<Partition>, k: K, at_a_time: usize) -> Result<Vec<u32>, EngineError> {

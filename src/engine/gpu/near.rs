@@ -91,7 +91,8 @@ impl GpuEngine {
         let (space, _) = self.space.as_ref().ok_or_else(not_begun)?;
         let Beside { programs, queries, .. } = beside;
         let (device, variant, merge) = (&self.shared.device, &self.variant, space.merge_params());
-        Ok(Search::new(Objects { device, variant, programs, workshop, queries, part, merge, seen: 0 }))
+        let runs = &self.runs;
+        Ok(Search::new(Objects { device, variant, programs, workshop, queries, part, merge, runs, seen: 0 }))
     }
 
     /// Searches all chunks. Returns the queries whose survivors did not fit.

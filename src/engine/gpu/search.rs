@@ -38,8 +38,6 @@ pub(super) struct Workshop {
     /// Queries that are gathered at a time, and room for them.
     pub slots: u32,
     pub gathered: wgpu::Buffer,
-    /// What visits of few rows are made of on the host.
-    pub runs: Mutex<Vec<Run>>,
     nothing: wgpu::Buffer,
     /// What of the overflowed queries is on its way to the host.
     staging: wgpu::Buffer,
@@ -70,7 +68,6 @@ impl Workshop {
             rows,
             slots: all,
             gathered: buffer(device, "gathered queries", slots(all) * slot_bytes)?,
-            runs: Mutex::default(),
             nothing: buffer(device, "an empty list", 0)?,
             staging: staging(device, "overflows on their way", size(rows + 1))?,
         })
@@ -113,6 +110,8 @@ pub(super) struct Objects<'a> {
     pub queries: &'a Queries,
     pub part: &'a Resident,
     pub merge: MergeParams,
+    /// What visits of few rows are made of on the host.
+    pub runs: &'a Mutex<Vec<Run>>,
     /// Rows seen before by every query of the visit.
     pub seen: u64,
 }

@@ -8,6 +8,7 @@ use naga::valid::{Capabilities, ValidationFlags, Validator};
 use super::*;
 use crate::engine::conformance::{Subject, block, claims, clustered, cut, k, whole};
 use crate::engine::several::Several;
+use crate::visit::VisitQueries;
 
 fn pool() -> Arc<rayon::ThreadPool> {
     Arc::new(rayon::ThreadPoolBuilder::new().num_threads(2).build().expect("a pool"))

@@ -161,7 +161,7 @@ impl Search<'_> {
             .collect();
         let runs: Vec<(&Turns, usize, usize, usize)> =
             turns.iter().flat_map(|&(turns, turn, n)| (0..n).map(move |run| (turns, turn, run, n))).collect();
-        let mut held = self.o.workshop.runs.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = self.o.runs.lock().unwrap_or_else(PoisonError::into_inner);
         if held.len() < runs.len() {
             held.resize_with(runs.len(), Run::default);
         }
@@ -204,11 +204,12 @@ impl Search<'_> {
         let mut pass = Together::default();
         for (slots, jobs, pairs) in runs.iter().flat_map(Run::each).filter(|(_, jobs, _)| !jobs.is_empty()) {
             if pass.is_full(slots.len(), shape) {
-                self.pass(chunk, std::mem::take(&mut pass))?;
+                self.pass(chunk, &pass)?;
+                pass = Together::default();
             }
             pass.add(slots, jobs, pairs, shape);
         }
-        self.pass(chunk, pass)?;
+        self.pass(chunk, &pass)?;
         let new: Vec<&[u32]> = runs.iter().map(|run| run.new.as_slice()).collect();
         let count = int(new.iter().map(|new| new.len()).sum());
         let work = self.o.device.filled_from("query rows", &new);
@@ -217,7 +218,7 @@ impl Search<'_> {
     }
 
     /// The distance tile of some groups.
-    fn pass(&mut self, chunk: &Range<u32>, groups: Together<'_>) -> Result<(), EngineError> {
+    fn pass(&mut self, chunk: &Range<u32>, groups: &Together<'_>) -> Result<(), EngineError> {
         if groups.jobs.is_empty() {
             return Ok(());
         }

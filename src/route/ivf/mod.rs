@@ -93,7 +93,7 @@ impl Route for ListRoute {
         let pieces = &self.parts[partition].pieces;
         let of = move |pairs: &'v Pairs| {
             let most = usize::try_from(PORTION_PAIRS).unwrap_or(usize::MAX);
-            let parts = pairs.parts(pieces.iter().map(|(list, _)| *list), most);
+            let parts = pairs.parts(&pieces.iter().map(|(list, _)| *list), most);
             parts.into_iter().flat_map(move |queries| Portions { pairs, queries, pieces })
         };
         Box::new(self.pairs.iter().flat_map(of))
