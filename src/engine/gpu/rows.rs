@@ -6,7 +6,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::params::Mark;
-use crate::block::RowBlock;
+use crate::block::EachRow;
 use crate::engine::NO_GROUP;
 use crate::engine::cpu::exact::{Norm, is_directional, round};
 use crate::metric::Metric;
@@ -22,7 +22,7 @@ const EXPONENT_ZERO: i32 = 512;
 #[derive(Clone, Copy)]
 pub(super) struct Rows<'a> {
     pub metric: Metric,
-    pub block: &'a RowBlock,
+    pub block: &'a dyn EachRow,
     pub groups: Option<&'a [u32]>,
     pub mask: Option<&'a [bool]>,
 }
@@ -37,11 +37,12 @@ impl Rows<'_> {
     pub fn fill(&self, rows: Range<usize>, values: &mut [f32], marks: &mut [Mark]) {
         let row_values = 4 * width(self.block.dim());
         let each = values.par_chunks_mut(row_values).zip(marks.par_iter_mut()).enumerate();
-        each.with_min_len(256).for_each(|(i, (out, mark))| *mark = self.fill_row(rows.start + i, out));
+        let each = each.with_min_len(256);
+        each.for_each_init(Vec::new, |room, (i, (out, mark))| *mark = self.fill_row(rows.start + i, room, out));
     }
 
-    fn fill_row(&self, row: usize, out: &mut [f32]) -> Mark {
-        let values = self.block.row(row);
+    fn fill_row(&self, row: usize, room: &mut Vec<f32>, out: &mut [f32]) -> Mark {
+        let values = self.block.row_in(row, room);
         let mut flags = 0;
         out[values.len()..].fill(0.0);
         let out = &mut out[..values.len()];
@@ -94,7 +95,7 @@ pub(super) fn exponent_of(x: f64) -> i32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::block::RowIds;
+    use crate::block::{RowBlock, RowIds};
 
     fn fill(metric: Metric, values: &[f32]) -> (Vec<f32>, Mark) {
         let block = RowBlock::new(RowIds::List(vec![7 << 32 | 9]), values.len(), values.to_vec()).expect("a block");
