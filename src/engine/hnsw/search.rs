@@ -11,8 +11,8 @@ use super::graph::Graph;
 use super::space::{Space, take_compared};
 use super::{GraphOptions, HnswConfig, check_metric};
 use crate::block::{EachRow, RowBlock};
+use crate::engine::cpu::Measure;
 use crate::engine::cpu::exact::check_rows;
-use crate::engine::cpu::exact_distance;
 use crate::engine::visits::check_visits;
 use crate::engine::{Engine, EngineLimits, Exclude, NO_GROUP, Partition, Visit, VisitQueries};
 use crate::error::EngineError;
@@ -37,6 +37,7 @@ const CANDIDATE_BYTES: u64 = 4_096;
 pub struct HnswEngine {
     config: HnswConfig,
     options: GraphOptions,
+    measure: Measure,
     begun: Option<Begun>,
     /// The graph of a partition that somebody holds.
     graph: Option<(Weak<Partition>, Graph)>,
@@ -66,7 +67,7 @@ impl HnswEngine {
     pub fn new(config: HnswConfig) -> Result<Self, EngineError> {
         check_metric(config.metric)?;
         let options = config.options.check()?;
-        Ok(Self { config, options, begun: None, graph: None })
+        Ok(Self { measure: Measure::of(config.metric), config, options, begun: None, graph: None })
     }
 
     fn begun(&self, call: &'static str) -> Result<&Begun, EngineError> {
@@ -161,7 +162,7 @@ impl Asked<'_> {
         let row = self.begun.block.row(self.query);
         near.clear();
         for other in rows.filter(|&other| self.may_get(other)) {
-            let distance = exact_distance(self.engine.config.metric, row, block.row_in(other, decoded));
+            let distance = self.engine.measure.distance(row, block.row_in(other, decoded));
             near.push((distance, block.ids().get(other).0));
             if near.len() == 2 * k {
                 near.select_nth_unstable_by(k - 1, |a, b| nearer(*a, *b));

@@ -125,7 +125,7 @@ fn fold(a: &[f32], b: &[f32], take: impl Fn(f32, f32) -> f32, join: impl Fn(f32,
 mod tests {
     use super::*;
     use crate::block::{RowBlock, RowIds};
-    use crate::engine::cpu::exact_distance;
+    use crate::engine::cpu::Measure;
 
     fn value(i: usize) -> f32 {
         f32::from(u16::try_from(i * 7919 % 10_007).unwrap()) / 999.0 - 3.0
@@ -147,7 +147,7 @@ mod tests {
                     continue;
                 }
                 for row in 1..29 {
-                    let exact = |other| f64::from(exact_distance(metric, block.row(0), block.row(other)));
+                    let exact = |other| f64::from(Measure::of(metric).distance(block.row(0), block.row(other)));
                     let near = |other| f64::from(space.apart().eval(&placed(0), &placed(other)));
                     let (exact, near) = ((exact(row), exact(row + 1)), (near(row), near(row + 1)));
                     if exact.0 < exact.1 * 0.999 {
