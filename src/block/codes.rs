@@ -120,15 +120,42 @@ impl CodedRows {
             Codes::Halves(halves) => halves_to_floats(&halves[of], out),
             Codes::Scaled(bytes, scale) => scale.decode(&bytes[of], out),
             Codes::Patterns(bytes, lists) => {
-                lists.patterns.decode(&bytes[of], lists.centroid(self.list(row), self.dim), out);
+                lists.patterns.decode(&bytes[of], lists.centroid(self.list_of(row), self.dim), out);
             }
+        }
+    }
+
+    /// The codes of all rows.
+    #[must_use]
+    pub fn codes(&self) -> &Codes {
+        &self.codes
+    }
+
+    /// How many there are to a row.
+    #[must_use]
+    pub fn codes_per_row(&self) -> usize {
+        self.codes.per_row(self.dim)
+    }
+
+    /// The list of a row and its centroid, where its codes are of what is left beside that.
+    #[must_use]
+    pub fn list(&self, row: usize) -> Option<(usize, &[f32])> {
+        match &self.codes {
+            Codes::Patterns(_, lists) => Some((self.list_of(row), lists.centroid(self.list_of(row), self.dim))),
+            _ => None,
         }
     }
 
     /// What is kept of a row.
     #[must_use]
     pub fn bytes(&self, row: usize) -> &[u8] {
-        let of = self.codes_of(row);
+        self.bytes_of(row..row + 1)
+    }
+
+    /// What is kept of some rows, one after the other.
+    #[must_use]
+    pub fn bytes_of(&self, rows: Range<usize>) -> &[u8] {
+        let of = rows.start * self.codes_per_row()..rows.end * self.codes_per_row();
         match &self.codes {
             Codes::Halves(halves) => bytemuck::cast_slice(&halves[of]),
             Codes::Scaled(bytes, _) | Codes::Patterns(bytes, _) => &bytes[of],
@@ -138,15 +165,15 @@ impl CodedRows {
     /// Whether two rows are kept alike, so that they decode to the same values.
     #[must_use]
     pub fn same(&self, a: usize, b: usize) -> bool {
-        self.bytes(a) == self.bytes(b) && self.list(a) == self.list(b)
+        self.bytes(a) == self.bytes(b) && self.list_of(a) == self.list_of(b)
     }
 
     fn codes_of(&self, row: usize) -> Range<usize> {
-        let width = self.codes.per_row(self.dim);
+        let width = self.codes_per_row();
         row * width..(row + 1) * width
     }
 
-    fn list(&self, row: usize) -> usize {
+    fn list_of(&self, row: usize) -> usize {
         self.lists.as_ref().map_or(0, |lists| lists.list(row))
     }
 }

@@ -31,6 +31,18 @@ impl Scale {
         }
     }
 
+    /// The values of all bytes, `dim × 256`.
+    #[must_use]
+    pub fn table(&self) -> Vec<f32> {
+        let (dim, mut row) = (self.low.len(), vec![0.0; self.low.len()]);
+        let mut table = vec![0.0; dim * 256];
+        for byte in 0..=u8::MAX {
+            self.decode(&vec![byte; dim], &mut row);
+            table[usize::from(byte)..].iter_mut().step_by(256).zip(&row).for_each(|(to, value)| *to = *value);
+        }
+        table
+    }
+
     /// The row of bytes.
     ///
     /// # Panics

@@ -10,7 +10,8 @@ use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use naga::{AddressSpace, Module, Scalar, TypeInner};
 
 use super::params::{
-    ColumnsParams, GatherParams, HalfParams, HalfTileParams, Job, Mark, MergeParams, PackParams, TileParams,
+    ColumnsParams, DecodeParams, GatherParams, HalfParams, HalfTileParams, Job, Mark, MergeParams, PackParams,
+    TileParams,
 };
 use super::tests::every_shader;
 use super::variant::Variant;
@@ -65,6 +66,7 @@ fn twins() -> Vec<Fields> {
         fields!(MergeParams: width k room first_row queries listed ranged overflow_at first_position last_position
             first_tile tiles stride first_reference last_reference tile own_row share again pad0),
         fields!(GatherParams: slots channels pad0 pad1),
+        fields!(DecodeParams: kind rows first dim width codes pad0 pad1),
         fields!(HalfParams: slots dim channels blocks gamma rows pad0 pad1),
         fields!(ColumnsParams: slots first blocks pad0),
         fields!(HalfTileParams: jobs room first_row channels rows listed grouped pad0),

@@ -12,7 +12,7 @@ use crate::engine::cpu::exact::{Norm, is_directional, round};
 use crate::metric::Metric;
 
 /// Values within these need no exponent: sums of their products neither overflow nor lose what counts.
-const SANE: Range<f32> = 8.9e-16..1.2e15;
+pub(super) const SANE: Range<f32> = 8.9e-16..1.2e15;
 
 const MASKED: u32 = 0x2000_0000;
 const ZERO_VECTOR: u32 = 0x4000_0000;
@@ -58,6 +58,16 @@ impl Rows<'_> {
             out.copy_from_slice(values);
         }
         let exponent = normalise(out);
+        self.mark(row, flags, exponent)
+    }
+
+    /// Writes the marks of rows that are kept as they are, and are sane.
+    pub fn mark_sane(&self, rows: Range<usize>, marks: &mut [Mark]) {
+        let each = marks.par_iter_mut().with_min_len(4096).zip(rows);
+        each.for_each(|(mark, row)| *mark = self.mark(row, 0, 0));
+    }
+
+    fn mark(&self, row: usize, mut flags: u32, exponent: i32) -> Mark {
         if self.mask.is_some_and(|mask| !mask[row]) {
             flags |= MASKED;
         }
