@@ -20,6 +20,7 @@ use atlasknn::error::Error;
 use atlasknn::route::ivf::{Cut, Lists, Probing};
 use atlasknn::route::{Known, Router};
 use atlasknn::schedule::near::Landmarks;
+use atlasknn::schedule::pager::read_kept;
 use atlasknn::store::index::Index;
 use atlasknn::store::npy::NpySource;
 use atlasknn::store::{IoCounters, Source};
@@ -61,7 +62,7 @@ struct InMemory {
 }
 
 impl InMemory {
-    fn open(path: &Path) -> Self {
+    fn open(path: &Path, pool: &ThreadPool) -> Self {
         let index = Index::open(path, &IoCounters::new()).expect("an index");
         let (rows, dim) = (index.rows(), index.dim());
         let centroids = RowBlock::new(RowIds::Range(0..index.lists() as u64), dim, index.centroids().to_vec());
@@ -71,7 +72,7 @@ impl InMemory {
             radii: index.radii().to_vec(),
         };
         let ids = RowIds::List(index.ids(0..rows).expect("ids that can be read"));
-        let part = Partition::new(RowBlock::new(ids, dim, all(&**index.source())).expect("rows × dim values"));
+        let part = Partition::new(read_kept(&**index.source(), &[0..rows], ids, pool).expect("rows that can be read"));
         Self { index, lists: Arc::new(lists), part }
     }
 
@@ -125,7 +126,7 @@ fn main() {
     let queries = NpySource::open(queries, &IoCounters::new()).expect("a .npy file of rows");
     let queries =
         RowBlock::new(RowIds::Range(0..queries.rows()), queries.dim(), all(&queries)).expect("rows × dim values");
-    let memory = InMemory::open(index);
+    let memory = InMemory::open(index, &pool);
     let config = CpuConfig { metric: memory.index.metric(), pool: Arc::clone(&pool), simd: None };
     let mut engine = CpuEngine::new(config).expect("an instruction set of this machine");
     let started = Instant::now();

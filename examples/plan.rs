@@ -10,7 +10,7 @@ use atlasknn::plan::search::{Order, SearchInput, Side, plan};
 use atlasknn::units::ByteCount;
 
 fn side(rows: u64, dim: u64) -> Side {
-    Side { rows, stored_bytes: rows * dim * 4, chunk_rows: 10_000, scratch_bytes: 8 << 20 }
+    Side { rows, stored_bytes: rows * dim * 4, row_bytes: dim * 4, chunk_rows: 10_000, scratch_bytes: 8 << 20 }
 }
 
 fn main() -> Result<(), Box<dyn Error>> {

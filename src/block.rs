@@ -1,9 +1,15 @@
-//! Rows on the host: `rows × dim` float32 values, row-major, with the ids they have in their `Source`.
+//! Rows on the host, with the ids they have in their `Source`: `rows × dim` float32 values, row-major, or the codes that
+//! an index keeps of them.
+
+pub mod codes;
+pub mod patterns;
+pub mod scale;
 
 use std::ops::Range;
 
 use ndarray::ArrayView2;
 
+use self::codes::CodedRows;
 use crate::error::BlockError;
 use crate::units::RowId;
 
@@ -125,6 +131,124 @@ impl RowBlock {
     #[must_use]
     pub fn into_values(self) -> Vec<f32> {
         self.values
+    }
+}
+
+/// Rows that are looked at one at a time, whatever they are kept as.
+pub trait EachRow: Sync {
+    /// How many rows.
+    fn rows(&self) -> usize;
+    /// Values per row.
+    fn dim(&self) -> usize;
+    /// The rows' ids.
+    fn ids(&self) -> &RowIds;
+    /// One row's `dim` values: where they lie, or in `room`.
+    ///
+    /// # Panics
+    /// When there is no such row.
+    fn row_in<'a>(&'a self, row: usize, room: &'a mut Vec<f32>) -> &'a [f32];
+}
+
+impl EachRow for RowBlock {
+    fn rows(&self) -> usize {
+        self.ids.len()
+    }
+    fn dim(&self) -> usize {
+        self.dim
+    }
+    fn ids(&self) -> &RowIds {
+        &self.ids
+    }
+    fn row_in<'a>(&'a self, row: usize, _: &'a mut Vec<f32>) -> &'a [f32] {
+        self.row(row)
+    }
+}
+
+/// Rows as floats or as codes.
+#[derive(Clone, Debug)]
+pub enum Rows {
+    /// As floats.
+    Plain(RowBlock),
+    /// As codes.
+    Coded(CodedRows),
+}
+
+impl Rows {
+    /// How many rows.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.ids().len()
+    }
+
+    /// Values per row.
+    #[must_use]
+    pub fn dim(&self) -> usize {
+        match self {
+            Self::Plain(block) => block.dim(),
+            Self::Coded(rows) => rows.dim(),
+        }
+    }
+
+    /// The rows' ids.
+    #[must_use]
+    pub fn ids(&self) -> &RowIds {
+        match self {
+            Self::Plain(block) => block.ids(),
+            Self::Coded(rows) => rows.ids(),
+        }
+    }
+
+    /// What is kept of a row.
+    #[must_use]
+    pub fn bytes(&self, row: usize) -> &[u8] {
+        match self {
+            Self::Plain(block) => bytemuck::cast_slice(block.row(row)),
+            Self::Coded(rows) => rows.bytes(row),
+        }
+    }
+
+    /// Whether two rows are certainly the same.
+    #[must_use]
+    pub fn same(&self, a: usize, b: usize) -> bool {
+        match self {
+            Self::Plain(block) => block.row(a) == block.row(b),
+            Self::Coded(rows) => rows.same(a, b),
+        }
+    }
+}
+
+impl EachRow for Rows {
+    fn rows(&self) -> usize {
+        self.rows()
+    }
+    fn dim(&self) -> usize {
+        self.dim()
+    }
+    fn ids(&self) -> &RowIds {
+        self.ids()
+    }
+    #[inline]
+    fn row_in<'a>(&'a self, row: usize, room: &'a mut Vec<f32>) -> &'a [f32] {
+        match self {
+            Self::Plain(block) => block.row(row),
+            Self::Coded(rows) => {
+                room.resize(rows.dim(), 0.0);
+                rows.decode(row, room);
+                room
+            }
+        }
+    }
+}
+
+impl From<RowBlock> for Rows {
+    fn from(block: RowBlock) -> Self {
+        Self::Plain(block)
+    }
+}
+
+impl From<CodedRows> for Rows {
+    fn from(rows: CodedRows) -> Self {
+        Self::Coded(rows)
     }
 }
 

@@ -8,10 +8,13 @@ mod outputs;
 
 use std::path::Path;
 
+use atlasknn::block::{RowIds, Rows};
 use atlasknn::job::request::{IndexRequest, RunOptions, Within};
 use atlasknn::metric::Metric;
+use atlasknn::schedule::pager::read_kept;
 use atlasknn::store::IoCounters;
 use atlasknn::store::Source;
+use atlasknn::store::conformance;
 use atlasknn::store::index::{Encoding, Index};
 use atlasknn::store::memory::MemorySource;
 use atlasknn::units::ByteCount;
@@ -208,6 +211,12 @@ fn codes_are_read_by_any_ranges_as_by_one() {
         source.read_f64(&ranges, &mut wide).unwrap();
         assert!(wide.iter().zip(&expected).all(|(a, b)| *a == f64::from(*b)), "{encoding:?}");
         assert!(source.read(&[39_999..40_001], &mut [0.0; 6]).is_err());
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+        let searched = read_kept(&*source, &ranges, RowIds::Range(0..expected.len() as u64 / 3), &pool).unwrap();
+        assert_eq!(matches!(searched, Rows::Coded(_)), encoding != Encoding::F32, "{encoding:?}");
+        assert_eq!(source.row_bytes() < 12, encoding != Encoding::F32, "{encoding:?}");
+        let whole: Vec<f64> = whole.into_iter().map(f64::from).collect();
+        conformance::check(&*source, &whole).unwrap_or_else(|wrong| panic!("{encoding:?}: {wrong}"));
     }
 }
 

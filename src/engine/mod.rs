@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rayon::prelude::*;
 
-use crate::block::RowBlock;
+use crate::block::{RowBlock, Rows};
 use crate::error::EngineError;
 pub use crate::plan::EngineLimits;
 use crate::topk::TopK;
@@ -28,7 +28,7 @@ pub const NO_GROUP: u32 = u32::MAX;
 pub struct Partition {
     key: u64,
     /// The rows and their ids.
-    pub block: RowBlock,
+    pub block: Rows,
     /// Each row's group, for [`Exclude::SameGroup`]; [`NO_GROUP`] where it has none.
     pub groups: Option<Vec<u32>>,
     /// Rows that may be found; `None` is all of them.
@@ -38,17 +38,18 @@ pub struct Partition {
 impl Partition {
     /// A partition of these rows, without groups or mask.
     #[must_use]
-    pub fn new(block: RowBlock) -> Arc<Self> {
-        Self::with(block, None, None)
+    pub fn new(rows: impl Into<Rows>) -> Arc<Self> {
+        Self::with(rows, None, None)
     }
 
-    /// A partition of these rows with their groups and mask, each of `block.rows()` entries.
+    /// A partition of these rows with their groups and mask, an entry per row each.
     ///
     /// # Panics
-    /// When groups or mask have another length than the block.
+    /// When there are more or fewer groups or mask bits than rows.
     #[must_use]
-    pub fn with(block: RowBlock, groups: Option<Vec<u32>>, mask: Option<Vec<bool>>) -> Arc<Self> {
+    pub fn with(rows: impl Into<Rows>, groups: Option<Vec<u32>>, mask: Option<Vec<bool>>) -> Arc<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
+        let block = rows.into();
         assert!(groups.as_ref().is_none_or(|g| g.len() == block.rows()), "one group per row");
         assert!(mask.as_ref().is_none_or(|m| m.len() == block.rows()), "one mask bit per row");
         Arc::new(Self { key: NEXT.fetch_add(1, Ordering::Relaxed), block, groups, mask })

@@ -232,7 +232,8 @@ impl Through {
     /// Host bytes of its lists, for as long as the job goes on.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        self.lists.len() as u64 * (self.index.dim() as u64 * 8 + 24)
+        // Of patterns, partitions know where lists begin as well.
+        self.lists.len() as u64 * (self.index.dim() as u64 * 8 + 32)
     }
 
     /// Host bytes of ranking its lists for some queries, on so many threads.

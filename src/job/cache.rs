@@ -74,6 +74,7 @@ impl Foreseen {
         Side {
             rows,
             stored_bytes: rows * (dim * 4 + 8),
+            row_bytes: dim * 4,
             chunk_rows,
             scratch_bytes: CHUNKS_AT_ONCE * (2 * chunk_bytes + 16 * shard_rows / chunk_rows.max(1)),
         }

@@ -342,6 +342,7 @@ pub fn side(source: &dyn Source) -> Side {
     Side {
         rows: source.rows(),
         stored_bytes: source.stored_bytes(),
+        row_bytes: source.row_bytes(),
         chunk_rows: source.chunk_rows(),
         scratch_bytes: source.scratch_bytes(),
     }

@@ -2,6 +2,7 @@
 //! same name: what the shader computes for one row, pair or query, in f32 and step by step as it does, on plain values.
 
 pub mod columns;
+pub mod decode;
 pub mod exact;
 pub mod gather;
 pub mod merge;

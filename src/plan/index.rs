@@ -233,7 +233,7 @@ mod tests {
 
     fn input(rows: u64, lists: u64, budget: ByteCount) -> IndexInput {
         IndexInput {
-            rows: Side { rows, stored_bytes: rows * 200, chunk_rows: 16_384, scratch_bytes: 8 << 20 },
+            rows: Side { rows, stored_bytes: rows * 200, row_bytes: 200, chunk_rows: 16_384, scratch_bytes: 8 << 20 },
             dim: 50,
             lists,
             placed: false,

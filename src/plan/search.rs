@@ -25,6 +25,8 @@ pub struct Side {
     pub rows: u64,
     /// Bytes on disk.
     pub stored_bytes: u64,
+    /// Bytes of a row in memory, as a reference: fewer than those of its values where it is searched as codes.
+    pub row_bytes: u64,
     /// Rows decoded together.
     pub chunk_rows: u64,
     /// Bytes a read holds beyond the buffer it fills.
@@ -220,6 +222,7 @@ impl Layout<'_> {
         if self.input.graph.is_some() {
             return self.input.references.rows.max(1);
         }
+        // What codes take less, an engine may pack into more again.
         let row_bytes = self.input.dim * 4;
         let most = (self.input.engine.partition_bytes_max / row_bytes).max(1);
         let device = self.input.engine.device.as_ref();
@@ -238,7 +241,8 @@ impl Layout<'_> {
 
     fn memory(&self, block_rows: u64, partition_rows: u64, blocks: u64, partitions: u64) -> MemoryTable {
         let SearchInput { queries, references, dim, k, engine, .. } = self.input;
-        let row_bytes = dim * 4 + if self.input.groups { 4 } else { 0 };
+        let group_bytes = if self.input.groups { 4 } else { 0 };
+        let (row_bytes, query_bytes) = (references.row_bytes + group_bytes, dim * 4 + group_bytes);
         let unit_rows = queries.rows.min(UNIT_ROWS);
         let found = self.input.lists.as_ref().map_or(*k, |lists| lists.candidates);
         let mut table = MemoryTable::default();
@@ -263,7 +267,7 @@ impl Layout<'_> {
             lists.add_memory(&mut table, *dim, block_rows, ids);
         }
         let block_buffers = if self.order == Order::ReferenceStays { blocks.min(2) } else { 1 };
-        table.add("query rows", block_buffers * block_rows * row_bytes);
+        table.add("query rows", block_buffers * block_rows * query_bytes);
         let lists = self.input.lists.as_ref();
         let ranking = lists.map_or(0, |lists| lists.ranking_bytes(*dim, block_rows));
         table.add("engine, per query", block_rows * engine.bytes_per_query);

@@ -5,7 +5,7 @@ use crate::metric::EngineKind;
 use proptest::prelude::*;
 
 fn side(rows: u64) -> Side {
-    Side { rows, stored_bytes: rows * 200, chunk_rows: 5_000, scratch_bytes: 4 << 20 }
+    Side { rows, stored_bytes: rows * 200, row_bytes: 200, chunk_rows: 5_000, scratch_bytes: 4 << 20 }
 }
 
 fn input(queries: u64, references: u64, budget: ByteCount) -> SearchInput {
@@ -102,7 +102,7 @@ fn a_device_that_cannot_work_is_refused_with_the_least_memory_that_would() {
 
 #[test]
 fn a_chunk_larger_than_the_piece_is_counted_as_often_as_it_is_read() {
-    let side = Side { rows: 100_000, stored_bytes: 1_000, chunk_rows: 100_000, scratch_bytes: 0 };
+    let side = Side { rows: 100_000, stored_bytes: 1_000, row_bytes: 200, chunk_rows: 100_000, scratch_bytes: 0 };
     assert_eq!((reading(&side, 100_000), reading(&side, 25_000)), (1_000, 4_000));
 }
 
@@ -142,6 +142,19 @@ fn what_lists_add_is_planned_and_what_they_save_is_expected() {
     assert_eq!(within.pairs, all.pairs, "bounds promise nothing beforehand");
     let few = plan(&through_lists(input(10, 4_000_000, ByteCount::mib(512)), 20, false)).unwrap();
     assert!(few.bytes_read.1 < 4_000_000 * 200 / 5, "{few:?}");
+}
+
+#[test]
+fn references_that_are_searched_as_codes_take_what_their_codes_take() {
+    let floats = through_lists(input(2_000_000, 4_000_000, ByteCount::mib(1_500)), 20, false);
+    let bytes = Side { row_bytes: 50, ..floats.references };
+    let bytes = SearchInput { references: bytes, ..floats.clone() };
+    let (floats, bytes) = (plan(&floats).unwrap(), plan(&bytes).unwrap());
+    // 4,000,000 rows are 763 MiB as floats and 191 MiB as bytes; packed they are 840 MiB.
+    assert_eq!((floats.order, bytes.order), (Order::QueriesStay, Order::ReferenceStays));
+    assert!(bytes.memory.0.contains(&("references".to_owned(), 200_000_000)), "{:?}", bytes.memory);
+    let queries = |plan: &SearchPlan| plan.memory.0.iter().find(|(what, _)| what == "query rows").map(|(_, b)| *b);
+    assert_eq!(queries(&bytes), Some(2 * bytes.block_rows * 200), "queries are floats");
 }
 
 proptest! {

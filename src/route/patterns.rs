@@ -1,8 +1,8 @@
 //! Patterns of what is left of rows beside their centroids: 256 for each few dimensions, learned as centroids are.
 
 use super::kmeans::{Assignment, Sample, first_centroids, index, means, rebalance};
+use crate::block::patterns::{PATTERNS, Patterns, nearest as nearest_pattern};
 use crate::plan::sample::Random;
-use crate::store::index::{PATTERNS, Patterns, nearest_pattern};
 
 /// Rounds of learning, and how many of them at the end only settle.
 const ROUNDS: usize = 8;

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use crossbeam_channel::{Receiver, bounded};
 
 use super::{Clock, Part};
-use crate::block::{RowBlock, RowIds};
+use crate::block::codes::CodedRows;
+use crate::block::{RowBlock, RowIds, Rows};
 use crate::engine::{NO_GROUP, Partition};
 use crate::error::Error;
 use crate::route::Route;
@@ -111,7 +112,23 @@ fn read(references: References<'_>, rows: &[Range<u64>], pool: &rayon::ThreadPoo
         group.copied().unwrap_or(NO_GROUP)
     };
     let groups = references.groups.map(|groups| (0..ids.len()).map(|row| group(groups, ids.get(row).0)).collect());
-    Ok(Partition::with(read_rows(references.source, rows, ids, pool)?, groups, None))
+    Ok(Partition::with(read_kept(references.source, rows, ids, pool)?, groups, None))
+}
+
+/// Reads rows of a source that have these ids as they are searched: as codes, where the source keeps those.
+///
+/// # Errors
+/// Those of [`Source::read`].
+pub fn read_kept(
+    source: &dyn Source,
+    rows: &[Range<u64>],
+    ids: RowIds,
+    pool: &rayon::ThreadPool,
+) -> Result<Rows, Error> {
+    match pool.install(|| source.read_codes(rows))? {
+        Some(codes) => Ok(CodedRows::new(ids, rows, source.dim(), codes)?.into()),
+        None => Ok(read_rows(source, rows, ids, pool)?.into()),
+    }
 }
 
 /// Reads consecutive rows of a source; decoding runs on the pool.

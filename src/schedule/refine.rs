@@ -13,7 +13,7 @@ use super::pager::read_rows;
 use super::search::{Search, read_queries};
 use super::{Clock, Part};
 use crate::block::{RowBlock, RowIds};
-use crate::engine::cpu::exact_distance;
+use crate::engine::cpu::Measure;
 use crate::error::{Error, JobError};
 use crate::metric::Metric;
 use crate::store::Source;
@@ -97,11 +97,11 @@ impl Refine<'_> {
 
     /// Gives what lies in a window its exact distance.
     fn measure(&self, queries: &RowBlock, found: &mut Measured, window: &Range<u64>, near: &Near) {
-        let (first, width) = (found.first, found.width);
+        let (first, width, pairs) = (found.first, found.width, Measure::of(self.metric));
         let rows = found.distances.par_chunks_mut(width).zip(found.ids.par_chunks(width));
         rows.enumerate().for_each(|(row, (distances, ids))| {
             for (distance, id) in distances.iter_mut().zip(ids).filter(|(_, id)| window.contains(id)) {
-                *distance = exact_distance(self.metric, queries.row(first + row), near.row(*id));
+                *distance = pairs.distance(queries.row(first + row), near.row(*id));
             }
         });
     }

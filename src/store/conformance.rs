@@ -4,6 +4,8 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use crate::block::RowIds;
+use crate::block::codes::CodedRows;
 use crate::error::StoreError;
 use crate::store::Source;
 
@@ -28,9 +30,13 @@ pub fn check(source: &dyn Source, expected: &[f64]) -> Result<(), String> {
         .par_iter()
         .try_for_each(|ranges| check_read(source, expected, ranges).map_err(|e| format!("at once: {e}")))?;
     for range in out_of_range(rows) {
-        let read = source.read(std::slice::from_ref(&range), &mut []);
+        let range = std::slice::from_ref(&range);
+        let read = source.read(range, &mut []);
         if !matches!(read, Err(StoreError::OutOfRange { .. })) {
             return Err(format!("rows {range:?} of {rows} are not refused: {read:?}"));
+        }
+        if !matches!(source.read_codes(range), Ok(None) | Err(StoreError::OutOfRange { .. })) {
+            return Err(format!("codes of rows {range:?} of {rows} are not refused"));
         }
     }
     match (source.fingerprint(), source.fingerprint()) {
@@ -89,6 +95,27 @@ fn check_read(source: &dyn Source, expected: &[f64], ranges: &[Range<u64>]) -> R
             return Err(wrong(at, doubles[at], *value));
         }
     }
+    check_codes(source, ranges, &singles)
+}
+
+/// Codes, where there are any, are of the rows that a read gives.
+fn check_codes(source: &dyn Source, ranges: &[Range<u64>], read: &[f32]) -> Result<(), String> {
+    let dim = source.dim();
+    let Some(codes) = source.read_codes(ranges).map_err(|e| format!("{ranges:?} as codes: {e}"))? else {
+        return Ok(());
+    };
+    let ids = RowIds::Range(0..(read.len() / dim) as u64);
+    let rows = CodedRows::new(ids, ranges, dim, codes).map_err(|e| format!("{ranges:?} as codes: {e}"))?;
+    let mut decoded = vec![f32::NAN; dim];
+    for (row, read) in read.chunks_exact(dim).enumerate() {
+        rows.decode(row, &mut decoded);
+        if decoded.iter().zip(read).any(|(a, b)| a.to_bits() != b.to_bits()) {
+            return Err(format!("{ranges:?}: row {row} of the read is {read:?}, and its codes are of {decoded:?}"));
+        }
+        if rows.bytes(row).len() as u64 != source.row_bytes() {
+            return Err(format!("its rows are {} bytes and not {}", rows.bytes(row).len(), source.row_bytes()));
+        }
+    }
     Ok(())
 }
 
@@ -99,6 +126,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
+    use crate::block::codes::Codes;
     use crate::store::memory::MemorySource;
     use crate::store::{FloatType, testing};
 
@@ -112,6 +140,7 @@ mod tests {
         AcceptsAnything,
         ForgetsValues,
         FingerprintDrifts,
+        CodesOfOthers,
     }
 
     #[derive(Debug)]
@@ -164,6 +193,12 @@ mod tests {
         fn scratch_bytes(&self) -> u64 {
             0
         }
+        fn read_codes(&self, ranges: &[Range<u64>]) -> Result<Option<Codes>, StoreError> {
+            let values = |range: &Range<u64>| usize::try_from(range.end - range.start).unwrap() * self.0.dim();
+            let zeros = || Codes::Halves(vec![half::f16::ZERO; ranges.iter().map(values).sum()]);
+            let whole = ranges.iter().all(|range| range.start <= range.end && range.end <= self.0.rows());
+            Ok((matches!(self.1, Fault::CodesOfOthers) && whole).then(zeros))
+        }
         fn read(&self, ranges: &[Range<u64>], out: &mut [f32]) -> Result<(), StoreError> {
             self.0.read(&self.ranges(ranges), out)?;
             self.spoil(ranges, out);
@@ -198,6 +233,7 @@ mod tests {
             Fault::AcceptsAnything,
             Fault::ForgetsValues,
             Fault::FingerprintDrifts,
+            Fault::CodesOfOthers,
         ] {
             let checked = check(&Faulty(source.clone(), fault, AtomicU64::new(0)), &values);
             assert!(checked.is_err(), "{fault:?} is not found");

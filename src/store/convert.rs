@@ -27,7 +27,7 @@ impl Refused {
 }
 
 /// What rows are handed out as: float32 or float64.
-pub(crate) trait Number: Copy + Default + Send + Sync {
+pub(crate) trait Number: Handed {
     /// Rounded to nearest where it is narrower.
     fn of(value: f64) -> Self;
     /// Exact.
@@ -58,6 +58,50 @@ impl Number for f64 {
     }
     fn finite(self) -> bool {
         self.is_finite()
+    }
+}
+
+/// What stored numbers are handed out as: floats, or the codes that they are.
+pub(crate) trait Handed: Copy + Default + Send + Sync {
+    /// Hands out a run of stored numbers, in the machine's byte order, into `out`, which is as long.
+    ///
+    /// # Errors
+    /// The first that is not finite; the first of all where codes are asked for and they are others.
+    fn hand(dtype: FloatType, bytes: &[u8], out: &mut [Self]) -> Result<(), Refused>;
+}
+
+impl Handed for f32 {
+    fn hand(dtype: FloatType, bytes: &[u8], out: &mut [Self]) -> Result<(), Refused> {
+        convert(dtype, bytes, out)
+    }
+}
+
+impl Handed for f64 {
+    fn hand(dtype: FloatType, bytes: &[u8], out: &mut [Self]) -> Result<(), Refused> {
+        convert(dtype, bytes, out)
+    }
+}
+
+impl Handed for f16 {
+    fn hand(dtype: FloatType, bytes: &[u8], out: &mut [Self]) -> Result<(), Refused> {
+        let mut finite = dtype == FloatType::F16;
+        for (out, bytes) in out.iter_mut().zip(bytes.as_chunks().0) {
+            *out = Self::from_ne_bytes(*bytes);
+            finite &= out.is_finite();
+        }
+        if finite {
+            return Ok(());
+        }
+        let at = out.iter().position(|half| !half.is_finite()).unwrap_or(0);
+        Err(Refused { at, value: stored(dtype, bytes, at) })
+    }
+}
+
+impl Handed for u8 {
+    fn hand(dtype: FloatType, bytes: &[u8], out: &mut [Self]) -> Result<(), Refused> {
+        out.iter_mut().zip(bytes).for_each(|(out, byte)| *out = *byte);
+        let code = dtype == FloatType::Code;
+        if code { Ok(()) } else { Err(Refused { at: 0, value: stored(dtype, bytes, 0) }) }
     }
 }
 

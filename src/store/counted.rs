@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::Value;
 
+use crate::block::codes::Codes;
 use crate::error::StoreError;
 use crate::store::{Absent, FloatType, Source};
 
@@ -74,6 +75,18 @@ impl Source for Counted {
 
     fn release(&self) {
         self.source.release();
+    }
+
+    fn row_bytes(&self) -> u64 {
+        self.source.row_bytes()
+    }
+
+    fn read_codes(&self, ranges: &[Range<u64>]) -> Result<Option<Codes>, StoreError> {
+        let codes = self.source.read_codes(ranges)?;
+        if codes.is_some() {
+            self.count(ranges);
+        }
+        Ok(codes)
     }
 
     fn read(&self, ranges: &[Range<u64>], out: &mut [f32]) -> Result<(), StoreError> {

@@ -33,6 +33,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use absent::Absent;
 
+use crate::block::codes::Codes;
 use crate::error::StoreError;
 
 /// How the numbers of a source are stored.
@@ -130,6 +131,20 @@ pub trait Source: Send + Sync + Debug {
 
     /// Frees what is kept for the next read, for a source that will not be read for a while.
     fn release(&self) {}
+
+    /// Bytes of a row in memory: its codes for a source that keeps those, and else its values as float32.
+    fn row_bytes(&self) -> u64 {
+        self.dim() as u64 * 4
+    }
+
+    /// The rows of these ranges, one after the other, as the codes they are kept as; `None` for a source that keeps numbers.
+    ///
+    /// # Errors
+    /// As [`Source::read`].
+    fn read_codes(&self, ranges: &[Range<u64>]) -> Result<Option<Codes>, StoreError> {
+        let _ = ranges;
+        Ok(None)
+    }
 
     /// Reads the rows of these ranges, one after the other, into `out` (`Σ range length × dim`), as float32.
     ///

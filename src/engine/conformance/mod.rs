@@ -1,6 +1,7 @@
 //! What every engine must do, as functions of how one is made. An engine's tests call [`claims!`]; nothing here knows
 //! which engine it holds. Sizes stay under 2 million pairs a search, which a software GPU does in a second.
 
+pub(crate) mod codes;
 pub(crate) mod numbers;
 pub(crate) mod order;
 pub(crate) mod shapes;
@@ -51,6 +52,8 @@ macro_rules! claims {
                 masked_rows_are_not_found, offsets_and_scales_change_no_neighbour, one_outlier_changes_nothing_else,
                 values_near_the_ends_of_f32_agree, zero_vectors_are_at_cosine_distance_one,
                 constant_rows_have_no_correlation, clustered_rows_stored_by_cluster_agree;
+            codes: codes_are_searched_as_the_rows_they_decode_to, codes_keep_to_ranges_masks_and_exclusion,
+                masses_of_equal_codes_are_found_by_id;
         }
     };
     ($subject:expr) => {

@@ -8,7 +8,7 @@
 
 use rayon::prelude::*;
 
-use crate::block::RowBlock;
+use crate::block::EachRow;
 use crate::error::EngineError;
 use crate::metric::Metric;
 
@@ -49,13 +49,16 @@ pub(in crate::engine) fn is_directional(metric: Metric) -> bool {
 ///
 /// # Errors
 /// [`EngineError::ConstantRow`] with the first one's id, whatever the number of threads.
-pub(in crate::engine) fn check_rows(metric: Metric, block: &RowBlock, side: &'static str) -> Result<(), EngineError> {
+pub(in crate::engine) fn check_rows(metric: Metric, rows: &dyn EachRow, side: &'static str) -> Result<(), EngineError> {
     if metric != Metric::Correlation {
         return Ok(());
     }
-    let is_constant = |row: usize| block.row(row).iter().all(|x| *x == block.row(row)[0]);
-    match (0..block.rows()).into_par_iter().position_first(is_constant) {
-        Some(row) => Err(EngineError::ConstantRow { side, row: block.ids().get(row).0 }),
+    let is_constant = |room: &mut Vec<f32>, row: usize| {
+        let row = rows.row_in(row, room);
+        row.iter().all(|x| *x == row[0])
+    };
+    match (0..rows.rows()).into_par_iter().map_init(Vec::new, is_constant).position_first(|constant| constant) {
+        Some(row) => Err(EngineError::ConstantRow { side, row: rows.ids().get(row).0 }),
         None => Ok(()),
     }
 }

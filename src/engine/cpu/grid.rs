@@ -17,7 +17,7 @@ use rayon::prelude::*;
 use super::exact::{Norm, is_directional};
 use super::space::{QueryFilter, Space, round_up};
 use super::tile::Form;
-use crate::block::RowBlock;
+use crate::block::EachRow;
 use crate::metric::Metric;
 
 /// The largest norm of a row of whole numbers.
@@ -58,13 +58,13 @@ struct Placed {
 impl Grid {
     /// A grid for these rows, centred as `space` is, or `None` where too many would be outliers. Its `error` is that of
     /// whatever is placed after, and set by who does it.
-    pub fn of(metric: Metric, block: &RowBlock, space: &Space, norm: impl Fn(usize) -> Norm + Sync) -> Option<Self> {
-        let size = |row: usize| match norm(row) {
+    pub fn of(metric: Metric, block: &dyn EachRow, space: &Space, norm: impl Fn(usize) -> Norm + Sync) -> Option<Self> {
+        let size = |room: &mut Vec<f32>, row: usize| match norm(row) {
             // At distance 1 from everything, which no place on the grid is.
             norm if norm.is_zero_vector() => f32::INFINITY,
-            norm => super::exact::round(space.size_of(block.row(row), norm)),
+            norm => super::exact::round(space.size_of(block.row_in(row, room), norm)),
         };
-        let mut sizes: Vec<f32> = (0..block.rows()).into_par_iter().map(size).collect();
+        let mut sizes: Vec<f32> = (0..block.rows()).into_par_iter().map_init(Vec::new, size).collect();
         if sizes.is_empty() {
             return None;
         }

@@ -31,7 +31,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use rayon::prelude::*;
 
-pub use self::measure::exact_distance;
+pub use self::measure::Measure;
 use self::panels::Packed;
 use self::queries::Queries;
 use self::simd::Simd;

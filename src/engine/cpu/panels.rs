@@ -13,7 +13,7 @@ use super::queries::Queries;
 use super::simd::Simd;
 use super::space::Space;
 use super::tile::Form;
-use crate::block::RowBlock;
+use crate::block::{EachRow, Rows};
 use crate::engine::Partition;
 use crate::error::EngineError;
 use crate::metric::Metric;
@@ -44,6 +44,9 @@ pub(super) struct Packed {
     in_vain: AtomicUsize,
 }
 
+/// A panel on its way: its number, and the values, biases and slacks of its rows.
+type Panel<'a> = (usize, ((&'a mut [i32], &'a mut [i32]), &'a mut [f32]));
+
 impl Packed {
     /// Packs all rows of a partition: onto a grid where the path can scan one and it suits these rows and the queries
     /// there are now, and else as f32; as f32 in any case without `grid`.
@@ -58,7 +61,8 @@ impl Packed {
         let (dim, rows) = (block.dim(), simd.rows);
         check_rows(metric, block, "reference")?;
         let norms: Vec<Norm> = if is_directional(metric) {
-            (0..block.rows()).into_par_iter().map(|row| Norm::of(metric, block.row(row))).collect()
+            let norm = |room: &mut Vec<f32>, row| Norm::of(metric, block.row_in(row, room));
+            (0..block.rows()).into_par_iter().map_init(Vec::new, norm).collect()
         } else {
             Vec::new()
         };
@@ -72,22 +76,21 @@ impl Packed {
         let mut values = Aligned::zeros(panels * words * rows);
         let mut bias = vec![filter.form().never(); panels * rows];
         let mut slack = vec![0.0; panels * rows];
-        let pack = |panel: usize, values: &mut [i32], bias: &mut [i32], slack: &mut [f32]| {
-            let mut placed = vec![0; words];
+        let pack = |(placed, room): &mut (Vec<i32>, Vec<f32>), (panel, ((values, bias), slack)): Panel<'_>| {
             for (lane, (bias, slack)) in bias.iter_mut().zip(slack).enumerate() {
                 let row = panel * rows + lane;
                 if row >= block.rows() || part.mask.as_ref().is_some_and(|mask| !mask[row]) {
                     continue;
                 }
-                (*bias, *slack) = filter.reference(block.row(row), norm_of(row), &mut placed);
-                for (value, &placed) in values[lane..].iter_mut().step_by(rows).zip(&placed) {
+                (*bias, *slack) = filter.reference(block.row_in(row, room), norm_of(row), placed);
+                for (value, &placed) in values[lane..].iter_mut().step_by(rows).zip(&*placed) {
                     *value = placed;
                 }
             }
         };
         let chunks = values.as_mut_slice().par_chunks_mut(words * rows);
         let chunks = chunks.zip(bias.par_chunks_mut(rows)).zip(slack.par_chunks_mut(rows));
-        chunks.enumerate().for_each(|(panel, ((values, bias), slack))| pack(panel, values, bias, slack));
+        chunks.enumerate().for_each_init(|| (vec![0; words], Vec::new()), pack);
         let repeats = repeats(part);
         for run in &repeats {
             bias[run.clone()].fill(filter.form().never());
@@ -132,7 +135,7 @@ impl Packed {
 struct Trial<'a> {
     metric: Metric,
     simd: &'a Simd,
-    block: &'a RowBlock,
+    block: &'a Rows,
     queries: &'a Queries,
 }
 
@@ -141,13 +144,15 @@ impl Trial<'_> {
     fn suits(&self, grid: &Grid, norm: impl Fn(usize) -> Norm) -> bool {
         let (block, queries) = (self.block, &self.queries.block);
         let n = TRIED.0.min(block.rows());
-        let references: Vec<usize> = (0..n).map(|i| i * block.rows() / n).collect();
+        let rows = (0..n).map(|i| i * block.rows() / n);
+        let references: Vec<(Vec<f32>, Norm)> =
+            rows.map(|row| (block.row_in(row, &mut Vec::new()).to_vec(), norm(row))).collect();
         let mut grid = grid.clone();
         let words = Form::Pairs.words(block.dim());
         let mut values = vec![0; n * words];
         let mut biases = Vec::with_capacity(n);
-        for (&row, values) in references.iter().zip(values.chunks_mut(words)) {
-            let (bias, error) = grid.reference(block.row(row), norm(row), values);
+        for ((row, norm), values) in references.iter().zip(values.chunks_mut(words)) {
+            let (bias, error) = grid.reference(row, *norm, values);
             biases.push(bias);
             grid.error = grid.error.max(f64::from(error));
         }
@@ -159,9 +164,9 @@ impl Trial<'_> {
         for query in (0..tried).map(|i| i * queries.rows() / tried) {
             let row = queries.row(query);
             let norm_q = Norm::of(self.metric, row);
-            let exact = |&r: &usize| {
-                let exact = self.simd.sum(row, block.row(r), norm_q, norm(r));
-                distance(self.metric, exact, norm_q, norm(r))
+            let exact = |(r, norm_r): &(Vec<f32>, Norm)| {
+                let exact = self.simd.sum(row, r, norm_q, *norm_r);
+                distance(self.metric, exact, norm_q, *norm_r)
             };
             let mut distances: Vec<f32> = references.iter().map(exact).collect();
             let kth = *distances.select_nth_unstable_by(rank - 1, f32::total_cmp).1;
@@ -183,7 +188,7 @@ fn repeats(part: &Partition) -> Vec<Range<usize>> {
     let masked = |row: usize| part.mask.as_ref().is_some_and(|mask| !mask[row]);
     let group = |row: usize| part.groups.as_ref().map(|groups| groups[row]);
     let follows = |row: usize| {
-        block.row(row) == block.row(row - 1)
+        block.same(row, row - 1)
             && block.ids().get(row) > block.ids().get(row - 1)
             && group(row) == group(row - 1)
             && !masked(row)
@@ -205,7 +210,7 @@ fn repeats(part: &Partition) -> Vec<Range<usize>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::block::RowIds;
+    use crate::block::{RowBlock, RowIds};
 
     #[test]
     #[allow(clippy::single_range_in_vec_init)]

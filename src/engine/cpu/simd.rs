@@ -71,8 +71,8 @@ impl Simd {
 
     /// Asks for a row that will be needed soon.
     #[inline]
-    pub fn prefetch(row: &[f32]) {
-        row.chunks(16).for_each(|line| prefetch(line.as_ptr().cast()));
+    pub fn prefetch(row: &[u8]) {
+        row.chunks(64).for_each(|line| prefetch(line.as_ptr().cast()));
     }
 }
 

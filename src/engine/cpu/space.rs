@@ -8,7 +8,7 @@
 //! centre and scale change how tight this is, never what is found: everything that passes is computed exactly.
 
 use super::exact::{Norm, is_directional, lane_sum, round};
-use crate::block::RowBlock;
+use crate::block::EachRow;
 use crate::metric::Metric;
 
 /// The relative error of rounding to f32: 2⁻²⁴.
@@ -49,10 +49,13 @@ pub(super) struct QueryFilter {
 impl Space {
     /// A space for these rows: centred on the medians of a sample and scaled so that its median norm is about 1, which
     /// outliers do not move.
-    pub fn of(metric: Metric, block: &RowBlock, norm: impl Fn(usize) -> Norm) -> Self {
+    pub fn of(metric: Metric, block: &dyn EachRow, norm: impl Fn(usize) -> Norm) -> Self {
         let dim = block.dim();
         let n = block.rows().min(SAMPLE);
-        let sample: Vec<usize> = (0..n).map(|i| i * block.rows() / n).collect();
+        let sample: Vec<(Vec<f32>, Norm)> = (0..n)
+            .map(|i| i * block.rows() / n)
+            .map(|row| (block.row_in(row, &mut Vec::new()).to_vec(), norm(row)))
+            .collect();
         let steps = (dim + 4) as f64 * U;
         let gamma = if metric == Metric::Chebyshev { 4.0 * U } else { steps / (1.0 - steps) };
         let mut space = Self { metric, centre: vec![0.0; dim], scale: 1.0, gamma, shift: 0.0 };
@@ -62,14 +65,13 @@ impl Space {
         if metric != Metric::InnerProduct {
             let mut column = vec![0.0; n];
             for (j, centre) in space.centre.iter_mut().enumerate() {
-                for (value, &row) in column.iter_mut().zip(&sample) {
-                    let norm = norm(row);
-                    *value = (f64::from(block.row(row)[j]) - norm.mean) * norm.inverse;
+                for (value, (row, norm)) in column.iter_mut().zip(&sample) {
+                    *value = (f64::from(row[j]) - norm.mean) * norm.inverse;
                 }
                 *centre = *column.select_nth_unstable_by(n / 2, f64::total_cmp).1;
             }
         }
-        let mut sizes: Vec<f64> = sample.iter().map(|&row| space.size_of(block.row(row), norm(row))).collect();
+        let mut sizes: Vec<f64> = sample.iter().map(|(row, norm)| space.size_of(row, *norm)).collect();
         sizes.sort_by(f64::total_cmp);
         let typical = if sizes[n / 2] > 0.0 { sizes[n / 2] } else { sizes[n - 1] };
         space.scale = reciprocal_power_of_two(typical);

@@ -14,6 +14,7 @@ use super::queries::Queries;
 use super::simd::Simd;
 use super::space::QueryFilter;
 use super::tile::{Form, Hits, ROWS_MAX, Scan, WIDTH_MAX};
+use crate::block::EachRow;
 use crate::engine::{NO_GROUP, Partition};
 use crate::metric::Metric;
 use crate::topk::nearer;
@@ -87,6 +88,8 @@ pub(super) struct Scratch {
     limits: Vec<Pair>,
     found: Vec<Pair>,
     merged: Vec<Pair>,
+    /// A reference that is kept as codes.
+    decoded: Vec<f32>,
     /// Pairs that were computed exactly and were not near enough.
     in_vain: usize,
 }
@@ -117,7 +120,7 @@ pub(super) fn scratch_bytes(dim: usize, k: usize, simd: &Simd) -> usize {
     let query = 2 * dim * size_of::<i32>() + pending + size_of::<QueryFilter>() + size_of::<Norm>() + 64;
     let found = (Pending::room(k) + TWINS + k) * size_of::<Pair>();
     let halved = BLOCK_BYTES.max(ROWS_MAX * size_of::<i32>());
-    queries * query + found + halved + size_of::<Hits>()
+    queries * query + found + halved + dim * size_of::<f32>() + size_of::<Hits>()
 }
 
 impl Search<'_> {
@@ -313,7 +316,7 @@ impl Search<'_> {
     fn resolve(&self, scratch: &mut Scratch, query: usize) {
         let block = &self.part.block;
         for reference in scratch.pending.rows(query) {
-            Simd::prefetch(block.row(index(reference)));
+            Simd::prefetch(block.bytes(index(reference)));
         }
         while let Some(reference) = scratch.pending.pop(query) {
             self.measure(scratch, query, index(reference));
@@ -326,7 +329,7 @@ impl Search<'_> {
         let block = &self.part.block;
         let values = self.queries.block.row(scratch.rows[query]);
         let (norm, norm_r) = (scratch.norms[query], self.packed.norm(reference));
-        let sum = self.simd.sum(values, block.row(reference), norm, norm_r);
+        let sum = self.simd.sum(values, block.row_in(reference, &mut scratch.decoded), norm, norm_r);
         let pair = (distance(self.metric, sum, norm, norm_r), block.ids().get(reference).0);
         if nearer(pair, scratch.limits[query]) == Ordering::Less {
             scratch.found.push(pair);

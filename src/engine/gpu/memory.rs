@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::GpuEngine;
+use super::codes::Decoding;
 use super::programs::Programs;
 use super::queries::bytes_per_query;
 use super::resident::{HalfOf, Packing, Resident, Residents, Stored, Tiled, buffer, int};
@@ -10,6 +11,7 @@ use super::rows::Rows;
 use super::search::Workshop;
 use super::space::Space;
 use super::variant::Variant;
+use crate::block;
 use crate::engine::Partition;
 use crate::engine::cpu::exact::check_rows;
 use crate::error::EngineError;
@@ -120,8 +122,16 @@ impl GpuEngine {
             groups: part.groups.as_deref(),
             mask: part.mask.as_deref(),
         };
-        let stored = Stored::upload(&self.shared.device, &self.pool, "a partition", rows)?;
         let (packing, programs) = self.packing()?;
+        let (device, pool, what) = (&self.shared.device, &self.pool, "a partition");
+        let decoding = match &part.block {
+            block::Rows::Coded(coded) => Decoding::of(rows, coded),
+            block::Rows::Plain(_) => None,
+        };
+        let stored = match decoding {
+            Some(decoding) => decoding.upload(device, pool, what, &programs.decode)?,
+            None => Stored::upload(device, pool, what, rows)?,
+        };
         let tiles = packing.pack(&programs.pack_references, &stored, self.variant.references(), 2, None)?;
         let half = match &programs.half {
             Some(half) => Some(packing.pack_half(&half.pack_references, &tiles, stored.n, HalfOf::References)?),

@@ -7,6 +7,7 @@
 //! before anything else is asked. See `shaders/README.md`.
 
 mod cards;
+mod codes;
 mod device;
 #[cfg(test)]
 mod fault_tests;
@@ -251,7 +252,7 @@ impl Engine for GpuEngine {
                 memory: ByteCount(self.memory),
                 bytes_per_query: self.query_bytes(1, dim, k.get()),
                 bytes_per_reference: bytes(Stored::bytes_per_row(dim)) + packed,
-                bytes_fixed: self.workshop_bytes(dim) + (1 << 20),
+                bytes_fixed: self.workshop_bytes(dim) + bytes(codes::bytes_fixed(dim)) + (1 << 20),
                 query_rows_max: self.shared.device.adapter.binding_bytes_max
                     / bytes((12 * k.get()).max(16 * rows::width(dim))),
             }),

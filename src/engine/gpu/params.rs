@@ -77,6 +77,20 @@ pub struct GatherParams {
     pub pad1: u32,
 }
 
+/// `decode.wgsl`
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
+#[repr(C)]
+pub struct DecodeParams {
+    pub kind: u32,
+    pub rows: u32,
+    pub first: u32,
+    pub dim: u32,
+    pub width: u32,
+    pub codes: u32,
+    pub pad0: u32,
+    pub pad1: u32,
+}
+
 /// `pack_half.wgsl`
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
 #[repr(C)]

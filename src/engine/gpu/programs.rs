@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use minijinja::Value;
 
+use super::codes;
 use super::device::Device;
 use super::passes::{Pass, Use};
 use super::resident::ROW_THREADS;
@@ -43,6 +44,7 @@ pub(super) struct Programs {
     pub tile: Pass,
     pub merge: Pass,
     pub gather: Pass,
+    pub decode: Pass,
     /// Those of the cooperative variant.
     pub half: Option<HalfPrograms>,
 }
@@ -126,6 +128,7 @@ pub(super) fn sources(
         ("tile.wgsl", "distance tile", tile),
         ("merge.wgsl", "merge", merge),
         ("gather.wgsl", "gathering queries", gather(variant, false)),
+        ("decode.wgsl", "decoding", decode()),
     ];
     if has_half(metric, variant) {
         all.extend(half_sources(dim, variant));
@@ -161,12 +164,17 @@ fn gather(variant: &Variant, half: bool) -> Words {
     vec![("tile", variant.queries().into()), ("threads", ROW_THREADS.into()), ("half", half.into())]
 }
 
+fn decode() -> Words {
+    vec![("threads", ROW_THREADS.into()), ("halves", codes::HALVES.into()), ("scaled", codes::SCALED.into())]
+}
+
 /// How the shader of a label uses its buffers.
 pub(super) fn uses(label: &str) -> &'static [Use] {
     use Use::{Read, Write};
     match label {
         "packing queries" => &[Read, Read, Read, Write, Write],
         "packing references" | "columns" => &[Read, Read, Read, Write],
+        "decoding" => &[Read, Read, Read, Read, Write],
         "distance tile" => &[Read, Read, Read, Read, Read, Write, Write],
         "merge" => &[Read, Read, Write, Read, Write, Write, Read, Read],
         "packing queries in f16" => &[Read, Write, Write],
@@ -232,6 +240,7 @@ impl Programs {
             tile: next()?,
             merge: next()?,
             gather: next()?,
+            decode: next()?,
             half: if has_half(metric, variant) {
                 Some(HalfPrograms {
                     pack_queries: next()?,

@@ -6,13 +6,13 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::params::Mark;
-use crate::block::RowBlock;
+use crate::block::EachRow;
 use crate::engine::NO_GROUP;
 use crate::engine::cpu::exact::{Norm, is_directional, round};
 use crate::metric::Metric;
 
 /// Values within these need no exponent: sums of their products neither overflow nor lose what counts.
-const SANE: Range<f32> = 8.9e-16..1.2e15;
+pub(super) const SANE: Range<f32> = 8.9e-16..1.2e15;
 
 const MASKED: u32 = 0x2000_0000;
 const ZERO_VECTOR: u32 = 0x4000_0000;
@@ -22,7 +22,7 @@ const EXPONENT_ZERO: i32 = 512;
 #[derive(Clone, Copy)]
 pub(super) struct Rows<'a> {
     pub metric: Metric,
-    pub block: &'a RowBlock,
+    pub block: &'a dyn EachRow,
     pub groups: Option<&'a [u32]>,
     pub mask: Option<&'a [bool]>,
 }
@@ -37,11 +37,12 @@ impl Rows<'_> {
     pub fn fill(&self, rows: Range<usize>, values: &mut [f32], marks: &mut [Mark]) {
         let row_values = 4 * width(self.block.dim());
         let each = values.par_chunks_mut(row_values).zip(marks.par_iter_mut()).enumerate();
-        each.with_min_len(256).for_each(|(i, (out, mark))| *mark = self.fill_row(rows.start + i, out));
+        let each = each.with_min_len(256);
+        each.for_each_init(Vec::new, |room, (i, (out, mark))| *mark = self.fill_row(rows.start + i, room, out));
     }
 
-    fn fill_row(&self, row: usize, out: &mut [f32]) -> Mark {
-        let values = self.block.row(row);
+    fn fill_row(&self, row: usize, room: &mut Vec<f32>, out: &mut [f32]) -> Mark {
+        let values = self.block.row_in(row, room);
         let mut flags = 0;
         out[values.len()..].fill(0.0);
         let out = &mut out[..values.len()];
@@ -57,6 +58,16 @@ impl Rows<'_> {
             out.copy_from_slice(values);
         }
         let exponent = normalise(out);
+        self.mark(row, flags, exponent)
+    }
+
+    /// Writes the marks of rows that are kept as they are, and are sane.
+    pub fn mark_sane(&self, rows: Range<usize>, marks: &mut [Mark]) {
+        let each = marks.par_iter_mut().with_min_len(4096).zip(rows);
+        each.for_each(|(mark, row)| *mark = self.mark(row, 0, 0));
+    }
+
+    fn mark(&self, row: usize, mut flags: u32, exponent: i32) -> Mark {
         if self.mask.is_some_and(|mask| !mask[row]) {
             flags |= MASKED;
         }
@@ -94,7 +105,7 @@ pub(super) fn exponent_of(x: f64) -> i32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::block::RowIds;
+    use crate::block::{RowBlock, RowIds};
 
     fn fill(metric: Metric, values: &[f32]) -> (Vec<f32>, Mark) {
         let block = RowBlock::new(RowIds::List(vec![7 << 32 | 9]), values.len(), values.to_vec()).expect("a block");

@@ -7,7 +7,7 @@
 
 use super::params::{MergeParams, PackParams};
 use super::rows::exponent_of;
-use crate::block::{RowBlock, RowIds};
+use crate::block::{EachRow, RowBlock, RowIds};
 use crate::engine::cpu::exact::{Norm, is_directional};
 use crate::error::EngineError;
 use crate::metric::Metric;
@@ -32,7 +32,7 @@ pub(super) struct Space {
 
 impl Space {
     /// The space of these rows.
-    pub fn of(metric: Metric, queries: &RowBlock, references: &RowBlock) -> Self {
+    pub fn of(metric: Metric, queries: &RowBlock, references: &dyn EachRow) -> Self {
         let dim = queries.dim();
         let rows: Vec<Vec<f64>> = sample(metric, references).chain(sample(metric, queries)).collect();
         let references = references.rows().min(SAMPLE);
@@ -111,14 +111,15 @@ pub(super) fn sample_of(block: &RowBlock) -> Result<RowBlock, EngineError> {
         .map_err(|error| EngineError::Shape { what: "a sample of the queries", why: error.to_string() })
 }
 
-fn sample_rows(block: &RowBlock) -> impl Iterator<Item = usize> {
+fn sample_rows(block: &dyn EachRow) -> impl Iterator<Item = usize> {
     let n = block.rows().min(SAMPLE);
     (0..n).map(move |i| i * block.rows() / n)
 }
 
-fn sample(metric: Metric, block: &RowBlock) -> impl Iterator<Item = Vec<f64>> {
+fn sample(metric: Metric, block: &dyn EachRow) -> impl Iterator<Item = Vec<f64>> {
+    let mut room = Vec::new();
     sample_rows(block).map(move |row| {
-        let row = block.row(row);
+        let row = block.row_in(row, &mut room);
         let norm = Norm::of(metric, row);
         row.iter().map(|&x| (f64::from(x) - norm.mean) * norm.inverse).collect()
     })

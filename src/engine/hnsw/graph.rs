@@ -13,7 +13,7 @@ use rayon::prelude::*;
 use super::GraphOptions;
 use super::guard::guarded;
 use super::space::{Apart, Space, take_compared};
-use crate::block::RowBlock;
+use crate::block::EachRow;
 use crate::error::EngineError;
 use crate::plan::graph::graphs;
 
@@ -46,7 +46,7 @@ impl Graph {
     /// [`EngineError::Graph`] for a panic inside, [`EngineError::Stopped`] when asked to stop.
     pub fn build(
         space: Space,
-        rows: &RowBlock,
+        rows: &dyn EachRow,
         options: GraphOptions,
         pool: &Arc<rayon::ThreadPool>,
         (stop, pairs): (&AtomicBool, &AtomicU64),
@@ -89,7 +89,7 @@ impl Graph {
 /// One graph: of every `count`-th row, from the `part`-th on.
 fn one(
     space: Space,
-    rows: &RowBlock,
+    rows: &dyn EachRow,
     options: GraphOptions,
     (part, count): (usize, usize),
     stop: &AtomicBool,
@@ -97,12 +97,12 @@ fn one(
     let wide = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
     let (m, ef) = (wide(options.m), wide(options.ef_construction));
     let graph = Hnsw::new(m, rows.rows().div_ceil(count), LEVELS, ef, space.apart());
-    let mut placed = Vec::new();
+    let (mut placed, mut decoded) = (Vec::new(), Vec::new());
     for (done, row) in (part..rows.rows()).step_by(count).enumerate() {
         if done % ROWS_BETWEEN == 0 && stop.load(Ordering::Relaxed) {
             return Err(EngineError::Stopped);
         }
-        space.place(rows.row(row), &mut placed);
+        space.place(rows.row_in(row, &mut decoded), &mut placed);
         graph.insert((&placed, row));
     }
     Ok(graph)

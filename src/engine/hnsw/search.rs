@@ -10,9 +10,9 @@ use rayon::prelude::*;
 use super::graph::Graph;
 use super::space::{Space, take_compared};
 use super::{GraphOptions, HnswConfig, check_metric};
-use crate::block::RowBlock;
+use crate::block::{EachRow, RowBlock};
+use crate::engine::cpu::Measure;
 use crate::engine::cpu::exact::check_rows;
-use crate::engine::cpu::exact_distance;
 use crate::engine::visits::check_visits;
 use crate::engine::{Engine, EngineLimits, Exclude, NO_GROUP, Partition, Visit, VisitQueries, nearest_in_pieces};
 use crate::error::EngineError;
@@ -37,6 +37,7 @@ const CANDIDATE_BYTES: u64 = 4_096;
 pub struct HnswEngine {
     config: HnswConfig,
     options: GraphOptions,
+    measure: Measure,
     begun: Option<Begun>,
     /// The graph of a partition that somebody holds.
     graph: Option<(Weak<Partition>, Graph)>,
@@ -55,6 +56,7 @@ struct Room {
     placed: Vec<f32>,
     rows: Vec<usize>,
     near: Vec<(f32, u64)>,
+    decoded: Vec<f32>,
 }
 
 impl HnswEngine {
@@ -65,7 +67,7 @@ impl HnswEngine {
     pub fn new(config: HnswConfig) -> Result<Self, EngineError> {
         check_metric(config.metric)?;
         let options = config.options.check()?;
-        Ok(Self { config, options, begun: None, graph: None })
+        Ok(Self { measure: Measure::of(config.metric), config, options, begun: None, graph: None })
     }
 
     fn begun(&self, call: &'static str) -> Result<&Begun, EngineError> {
@@ -131,7 +133,7 @@ impl Asked<'_> {
         room: &mut Room,
     ) -> Result<Vec<(f32, u64)>, EngineError> {
         let k = self.begun.k.get();
-        let Some(graph) = graph else { return Ok(self.among(rows.clone(), &mut room.near)) };
+        let Some(graph) = graph else { return Ok(self.among(rows.clone(), (&mut room.near, &mut room.decoded))) };
         let ef = usize::try_from(self.engine.options.ef).unwrap_or(usize::MAX).max(k);
         let placed = graph.space().place(self.begun.block.row(self.query), &mut room.placed);
         for raise in (0..=RAISES).filter(|_| placed) {
@@ -140,23 +142,27 @@ impl Asked<'_> {
                 break;
             }
             graph.nearest(&room.placed, ef, &mut room.rows)?;
-            let found = self.among(room.rows.iter().copied(), &mut room.near);
+            let found = self.among(room.rows.iter().copied(), (&mut room.near, &mut room.decoded));
             if found.len() == k {
                 return Ok(found);
             }
         }
         self.engine.config.counts.compared_with_all.fetch_add(1, Ordering::Relaxed);
         self.engine.config.counts.pairs.fetch_add(rows.len() as u64, Ordering::Relaxed);
-        Ok(self.among(rows.clone(), &mut room.near))
+        Ok(self.among(rows.clone(), (&mut room.near, &mut room.decoded)))
     }
 
     /// The k nearest of these rows that it may get, by exact distance.
-    fn among(&self, rows: impl Iterator<Item = usize>, near: &mut Vec<(f32, u64)>) -> Vec<(f32, u64)> {
+    fn among(
+        &self,
+        rows: impl Iterator<Item = usize>,
+        (near, decoded): (&mut Vec<(f32, u64)>, &mut Vec<f32>),
+    ) -> Vec<(f32, u64)> {
         let (k, block) = (self.begun.k.get(), &self.part.block);
         let row = self.begun.block.row(self.query);
         near.clear();
         for other in rows.filter(|&other| self.may_get(other)) {
-            let distance = exact_distance(self.engine.config.metric, row, block.row(other));
+            let distance = self.engine.measure.distance(row, block.row_in(other, decoded));
             near.push((distance, block.ids().get(other).0));
             if near.len() == 2 * k {
                 near.select_nth_unstable_by(k - 1, |a, b| nearer(*a, *b));

@@ -57,7 +57,8 @@ fn most_true_neighbours_are_found_with_their_exact_distances() {
             let (ids, distances) = top.neighbours(row);
             assert_eq!(ids.len(), 10, "{metric}");
             for (&id, &distance) in ids.iter().zip(distances) {
-                let exact = exact_distance(metric, queries.row(row), references.row(usize::try_from(id).expect("few")));
+                let exact =
+                    Measure::of(metric).distance(queries.row(row), references.row(usize::try_from(id).expect("few")));
                 assert_eq!(exact.to_bits(), distance.to_bits(), "{metric}");
             }
             let nearest = &truth.neighbours[row][..10];

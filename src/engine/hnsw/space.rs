@@ -12,7 +12,7 @@ use std::cell::Cell;
 use hnsw_rs::anndists::dist::Distance;
 use rayon::prelude::*;
 
-use crate::block::RowBlock;
+use crate::block::EachRow;
 use crate::engine::cpu::exact::Norm;
 use crate::metric::Metric;
 
@@ -39,8 +39,12 @@ pub struct Space {
 
 impl Space {
     /// For these references.
-    pub fn of(metric: Metric, references: &RowBlock) -> Self {
-        let largest = references.values().par_iter().map(|x| x.abs()).reduce(|| 0.0, f32::max);
+    pub fn of(metric: Metric, references: &dyn EachRow) -> Self {
+        let largest_of = |room: &mut Vec<f32>, row: usize| {
+            references.row_in(row, room).iter().fold(0.0, |most: f32, x| most.max(x.abs()))
+        };
+        let rows = (0..references.rows()).into_par_iter();
+        let largest = rows.map_init(Vec::new, largest_of).reduce(|| 0.0, f32::max);
         let directions = matches!(metric, Metric::Cosine | Metric::Correlation);
         let scale = if largest == 0.0 || directions { 1.0 } else { (-f64::from(largest).log2().ceil()).exp2() };
         Self { metric, scale }
@@ -120,8 +124,8 @@ fn fold(a: &[f32], b: &[f32], take: impl Fn(f32, f32) -> f32, join: impl Fn(f32,
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::block::RowIds;
-    use crate::engine::cpu::exact_distance;
+    use crate::block::{RowBlock, RowIds};
+    use crate::engine::cpu::Measure;
 
     fn value(i: usize) -> f32 {
         f32::from(u16::try_from(i * 7919 % 10_007).unwrap()) / 999.0 - 3.0
@@ -143,7 +147,7 @@ mod tests {
                     continue;
                 }
                 for row in 1..29 {
-                    let exact = |other| f64::from(exact_distance(metric, block.row(0), block.row(other)));
+                    let exact = |other| f64::from(Measure::of(metric).distance(block.row(0), block.row(other)));
                     let near = |other| f64::from(space.apart().eval(&placed(0), &placed(other)));
                     let (exact, near) = ((exact(row), exact(row + 1)), (near(row), near(row + 1)));
                     if exact.0 < exact.1 * 0.999 {

@@ -4,6 +4,7 @@ use rayon::prelude::*;
 
 use super::Planned;
 use super::nearest::Nearest;
+use crate::block::patterns::Patterns;
 use crate::block::{RowBlock, RowIds};
 use crate::error::{Error, JobError, StoreError};
 use crate::job::run::Run;
@@ -14,7 +15,7 @@ use crate::route::patterns::learn;
 use crate::route::space::ListSpace;
 use crate::schedule::Part;
 use crate::schedule::progress::{Stage, Step};
-use crate::store::index::{Encoding, Patterns};
+use crate::store::index::Encoding;
 
 /// Keeps the choice of centroids apart from that of the sample.
 const SEED: u64 = 0x6365_6e74_726f_6964;

@@ -3,8 +3,10 @@
 use half::f16;
 use rayon::prelude::*;
 
-use super::patterns::{Patterns, codes_per_row};
-use super::{Encoding, Scale};
+use super::Encoding;
+use crate::block::codes::halves_to_floats;
+use crate::block::patterns::{Patterns, codes_per_row};
+use crate::block::scale::Scale;
 use crate::store::results::Values;
 
 /// An encoding with what it needs to know.
@@ -86,16 +88,11 @@ impl Codec {
         let dim = out.len();
         match (self, codes) {
             (_, Values::F32(values)) => out.copy_from_slice(&values[row * dim..(row + 1) * dim]),
-            (_, Values::F16(values)) => {
-                out.iter_mut().zip(&values[row * dim..]).for_each(|(out, value)| *out = value.to_f32());
-            }
-            (Self::Sq8(scale), Values::U8(bytes)) => {
-                let bytes = bytes[row * dim..(row + 1) * dim].iter().map(|byte| f32::from(*byte));
-                scale.decode(bytes, out);
-            }
+            (_, Values::F16(values)) => halves_to_floats(&values[row * dim..(row + 1) * dim], out),
+            (Self::Sq8(scale), Values::U8(bytes)) => scale.decode(&bytes[row * dim..(row + 1) * dim], out),
             (Self::Pq(patterns), Values::U8(bytes)) => {
                 let n = patterns.codes();
-                patterns.decode(bytes[row * n..(row + 1) * n].iter().map(|byte| f32::from(*byte)), centroid, out);
+                patterns.decode(&bytes[row * n..(row + 1) * n], centroid, out);
             }
             _ => out.fill(f32::NAN),
         }

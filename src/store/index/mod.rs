@@ -3,9 +3,7 @@
 
 mod code;
 mod layout;
-mod patterns;
 mod rows;
-mod scale;
 mod write;
 
 use std::ops::Range;
@@ -17,8 +15,6 @@ use serde_json::Value;
 
 pub use code::Codec;
 pub use layout::Layout;
-pub use patterns::{PATTERNS, Patterns, nearest as nearest_pattern};
-pub use scale::Scale;
 pub use write::IndexWriter;
 
 use super::disk::Disk;
@@ -27,6 +23,9 @@ use super::open::open_folder;
 use super::prepared::Preparation;
 use super::zarr::{ZarrArray, ZarrSource, ZarrVector};
 use super::{IoCounters, Source};
+use crate::block::codes::ListPatterns;
+use crate::block::patterns::Patterns;
+use crate::block::scale::Scale;
 use crate::error::StoreError;
 use crate::metric::Metric;
 use rows::{Coded, Meaning};
@@ -211,7 +210,8 @@ impl Index {
         self.encoding
     }
 
-    /// The rows in list order, decoded, `rows × dim`: those that an exact search compares where the encoding is f32.
+    /// The rows in list order, `rows × dim`, as codes or decoded: those that an exact search compares where the encoding is
+    /// f32.
     #[must_use]
     pub fn source(&self) -> &Arc<dyn Source> {
         &self.source
@@ -326,27 +326,28 @@ fn matrix(disk: &Arc<Disk>, path: &str) -> Result<(Vec<f32>, usize), StoreError>
     Ok((out, source.dim()))
 }
 
-/// The rows, decoded as they are read.
+/// The rows, as floats or as what they are kept as.
 fn rows_of(
     disk: &Arc<Disk>,
     encoding: Encoding,
     (offsets, centroids): (&Arc<Vec<u64>>, &Arc<Vec<f32>>),
     dim: usize,
 ) -> Result<Arc<dyn Source>, StoreError> {
+    let codes = match encoding {
+        Encoding::F32 | Encoding::F16 => ZarrSource::open(disk, ROWS)?,
+        Encoding::Sq8 | Encoding::Pq => ZarrSource::open_codes(disk, ROWS)?,
+    };
     let meaning = match encoding {
-        Encoding::F32 | Encoding::F16 => return Ok(Arc::new(ZarrSource::open(disk, ROWS)?)),
-        Encoding::Sq8 => Some(Meaning::Scale(Scale { low: floats(disk, LOW)?, step: floats(disk, STEP)? })),
+        Encoding::F32 => return Ok(Arc::new(codes)),
+        Encoding::F16 => Some(Meaning::Halves),
+        Encoding::Sq8 => Some(Meaning::Scale(Arc::new(Scale { low: floats(disk, LOW)?, step: floats(disk, STEP)? }))),
         Encoding::Pq => {
             let (rows, _) = matrix(disk, CODEBOOKS)?;
-            let meaning = |patterns| Meaning::Patterns {
-                patterns,
-                centroids: Arc::clone(centroids),
-                offsets: Arc::clone(offsets),
-            };
-            Patterns::from_rows(&rows, dim).map(meaning)
+            let (centroids, offsets) = (Arc::clone(centroids), Arc::clone(offsets));
+            Patterns::from_rows(&rows, dim)
+                .map(|patterns| Meaning::Patterns(Arc::new(ListPatterns { patterns, centroids, offsets })))
         }
     };
-    let codes = ZarrSource::open_codes(disk, ROWS)?;
     let name = codes.name().to_owned();
     let coded = meaning.and_then(|meaning| Coded::new(codes, dim, meaning));
     let why = "what its codes mean does not fit them".to_owned();

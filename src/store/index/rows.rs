@@ -1,12 +1,15 @@
-//! The rows of an index that are kept as codes, as a `Source`: decoded as they are read.
+//! The rows of an index that are kept as codes, as a `Source`: read as codes, or decoded as they are read.
 
 use std::ops::Range;
 use std::sync::Arc;
 
+use half::f16;
 use rayon::prelude::*;
 use serde_json::Value;
 
-use super::{Patterns, Scale};
+use crate::block::RowIds;
+use crate::block::codes::{CodedRows, Codes, ListPatterns};
+use crate::block::scale::Scale;
 use crate::error::StoreError;
 use crate::store::convert::Number;
 use crate::store::zarr::ZarrSource;
@@ -19,17 +22,12 @@ const TASK_ROWS: usize = 512;
 /// What codes mean.
 #[derive(Debug)]
 pub enum Meaning {
+    /// A float16 per value.
+    Halves,
     /// A byte per value.
-    Scale(Scale),
+    Scale(Arc<Scale>),
     /// A byte for a few values beside the centroid of a row's list.
-    Patterns {
-        /// The patterns.
-        patterns: Patterns,
-        /// The centroids of the lists.
-        centroids: Arc<Vec<f32>>,
-        /// Where each begins, and at the end where the last one ends.
-        offsets: Arc<Vec<u64>>,
-    },
+    Patterns(Arc<ListPatterns>),
 }
 
 /// Rows kept as codes.
@@ -43,34 +41,53 @@ pub struct Coded {
 impl Coded {
     /// The rows of these codes. `None` where what they mean is not what they are.
     pub fn new(codes: ZarrSource, dim: usize, meaning: Meaning) -> Option<Self> {
+        let (width, dtype) = (codes.dim(), codes.dtype());
         let fits = match &meaning {
-            Meaning::Scale(Scale { low, step }) => {
+            Meaning::Halves => width == dim && dtype == FloatType::F16,
+            Meaning::Scale(scale) => {
+                let Scale { low, step } = &**scale;
                 let numbers = low.iter().chain(step).all(|value| value.is_finite());
-                codes.dim() == dim && low.len() == dim && step.len() == dim && numbers
+                width == dim && low.len() == dim && step.len() == dim && numbers && dtype == FloatType::Code
             }
-            Meaning::Patterns { patterns, .. } => codes.dim() == patterns.codes(),
+            Meaning::Patterns(lists) => width == lists.patterns.codes() && dtype == FloatType::Code,
         };
         fits.then_some(Self { codes, dim, meaning })
     }
 
-    fn read_as<N: Number>(&self, ranges: &[Range<u64>], mut out: &mut [N]) -> Result<(), StoreError> {
+    fn codes(&self, ranges: &[Range<u64>]) -> Result<Codes, StoreError> {
+        let rows = ranges.iter().map(|range| range.end.saturating_sub(range.start)).fold(0, u64::saturating_add);
+        let length = usize::try_from(rows).unwrap_or(usize::MAX).saturating_mul(self.codes.dim());
+        check_ranges(&self.codes, ranges, length)?;
+        Ok(match &self.meaning {
+            Meaning::Halves => {
+                let mut halves = vec![f16::ZERO; length];
+                self.codes.read_as(ranges, &mut halves)?;
+                Codes::Halves(halves)
+            }
+            Meaning::Scale(scale) => Codes::Scaled(self.bytes(ranges, length)?, Arc::clone(scale)),
+            Meaning::Patterns(lists) => Codes::Patterns(self.bytes(ranges, length)?, Arc::clone(lists)),
+        })
+    }
+
+    fn bytes(&self, ranges: &[Range<u64>], length: usize) -> Result<Vec<u8>, StoreError> {
+        let mut bytes = vec![0; length];
+        self.codes.read_as(ranges, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn read_decoded<N: Number>(&self, ranges: &[Range<u64>], mut out: &mut [N]) -> Result<(), StoreError> {
         check_ranges(self, ranges, out.len())?;
-        let (width, dim) = (self.codes.dim(), self.dim);
-        let mut codes = Vec::new();
+        let dim = self.dim;
         for piece in pieces(ranges) {
             let rows: u64 = piece.iter().map(|range| range.end - range.start).sum();
-            let rows = usize::try_from(rows).unwrap_or(usize::MAX);
-            codes.resize(rows * width, 0.0);
-            self.codes.read(&piece, &mut codes)?;
-            let numbers: Vec<u64> = piece.into_iter().flatten().collect();
-            let (part, rest) = out.split_at_mut(rows * dim);
+            let coded = CodedRows::new(RowIds::Range(0..rows), &piece, dim, self.codes(&piece)?);
+            let coded = coded.map_err(|error| self.damaged(&error.to_string()))?;
+            let (part, rest) = out.split_at_mut(coded.rows() * dim);
             out = rest;
-            let tasks = part.par_chunks_mut(TASK_ROWS * dim).zip(codes.par_chunks(TASK_ROWS * width));
-            tasks.zip(numbers.par_chunks(TASK_ROWS)).for_each(|((out, codes), numbers)| {
+            part.par_chunks_mut(TASK_ROWS * dim).enumerate().for_each(|(task, out)| {
                 let mut row = vec![0.0; dim];
-                let rows = out.chunks_exact_mut(dim).zip(codes.chunks_exact(width)).zip(numbers);
-                for ((out, codes), number) in rows {
-                    self.decode(*number, codes, &mut row);
+                for (at, out) in out.chunks_exact_mut(dim).enumerate() {
+                    coded.decode(task * TASK_ROWS + at, &mut row);
                     out.iter_mut().zip(&row).for_each(|(out, value)| *out = N::of_f32(*value));
                 }
             });
@@ -78,16 +95,8 @@ impl Coded {
         Ok(())
     }
 
-    fn decode(&self, number: u64, codes: &[f32], row: &mut [f32]) {
-        let codes = codes.iter().copied();
-        match &self.meaning {
-            Meaning::Scale(scale) => scale.decode(codes, row),
-            Meaning::Patterns { patterns, centroids, offsets } => {
-                // Lists that end before it, the empty ones among them, come first.
-                let list = offsets.partition_point(|at| *at <= number) - 1;
-                patterns.decode(codes, &centroids[list * self.dim..(list + 1) * self.dim], row);
-            }
-        }
+    fn damaged(&self, why: &str) -> StoreError {
+        StoreError::Damaged { array: self.name().to_owned(), why: why.to_owned() }
     }
 }
 
@@ -127,7 +136,7 @@ impl Source for Coded {
     }
 
     fn dtype(&self) -> FloatType {
-        FloatType::Code
+        self.codes.dtype()
     }
 
     fn chunk_rows(&self) -> u64 {
@@ -139,21 +148,28 @@ impl Source for Coded {
     }
 
     fn scratch_bytes(&self) -> u64 {
-        // Codes as numbers, and which rows they are of.
-        let piece = self.rows().min(PIECE_ROWS) * (self.codes.dim() as u64 * 4 + 8);
-        self.codes.scratch_bytes() + piece
+        // Where rows are decoded as they are read, the codes of a piece.
+        self.codes.scratch_bytes() + self.rows().min(PIECE_ROWS) * self.row_bytes()
     }
 
     fn release(&self) {
         self.codes.release();
     }
 
+    fn row_bytes(&self) -> u64 {
+        self.codes.dim() as u64 * self.dtype().bytes()
+    }
+
+    fn read_codes(&self, ranges: &[Range<u64>]) -> Result<Option<Codes>, StoreError> {
+        self.codes(ranges).map(Some)
+    }
+
     fn read(&self, ranges: &[Range<u64>], out: &mut [f32]) -> Result<(), StoreError> {
-        self.read_as(ranges, out)
+        self.read_decoded(ranges, out)
     }
 
     fn read_f64(&self, ranges: &[Range<u64>], out: &mut [f64]) -> Result<(), StoreError> {
-        self.read_as(ranges, out)
+        self.read_decoded(ranges, out)
     }
 
     fn absent(&self) -> Result<Vec<Absent>, StoreError> {

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 use super::{
-    CENTROIDS, CODEBOOKS, Codec, ENCODING_TYPE, ENCODING_VERSION, Encoding, IDS, LOW, Layout, OFFSETS, PATTERNS, RADII,
-    ROWS, STEP,
+    CENTROIDS, CODEBOOKS, Codec, ENCODING_TYPE, ENCODING_VERSION, Encoding, IDS, LOW, Layout, OFFSETS, RADII, ROWS,
+    STEP,
 };
+use crate::block::patterns::PATTERNS;
 use crate::error::StoreError;
 use crate::store::folder::{FileRecord, Folder};
 use crate::store::results::{ArraySpec, Kind, RowArray, Values, consolidate, write_small};

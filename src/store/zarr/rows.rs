@@ -15,7 +15,7 @@ use serde_json::Value;
 use super::shards::Reserved;
 use super::{Chunk, Element, ZarrArray};
 use crate::error::StoreError;
-use crate::store::convert::{Number, Refused, convert, stored};
+use crate::store::convert::{Handed, Refused};
 use crate::store::disk::Disk;
 use crate::store::{Absent, FloatType, Source, check_ranges};
 
@@ -82,7 +82,7 @@ impl ZarrSource {
         Self::of(array, dtype)
     }
 
-    /// An array of bytes, each read as the number that it is, from 0 to 255.
+    /// An array of bytes, each a code; read as floats they are the numbers from 0 to 255.
     ///
     /// # Errors
     /// As [`open`](Self::open).
@@ -132,7 +132,8 @@ impl ZarrSource {
         self.dim.div_ceil(self.chunk.1)
     }
 
-    fn read_as<N: Number>(&self, ranges: &[Range<u64>], out: &mut [N]) -> Result<(), StoreError> {
+    /// Reads rows as floats, or as the codes they are.
+    pub(in crate::store) fn read_as<N: Handed>(&self, ranges: &[Range<u64>], out: &mut [N]) -> Result<(), StoreError> {
         check_ranges(self, ranges, out.len())?;
         let pieces = self.pieces(ranges, out);
         let end = ranges.iter().rfind(|r| !r.is_empty()).map_or(0, |r| r.end);
@@ -182,7 +183,7 @@ impl ZarrSource {
         pieces
     }
 
-    fn lane<N: Number>(&self, work: &Work<'_, N>) {
+    fn lane<N: Handed>(&self, work: &Work<'_, N>) {
         while !work.failed.load(Ordering::Relaxed) {
             let mut pieces = work.pieces.lock().unwrap_or_else(PoisonError::into_inner);
             let Some((number, parts)) = pieces.next() else { return };
@@ -200,7 +201,7 @@ impl ZarrSource {
         }
     }
 
-    fn piece<N: Number>(
+    fn piece<N: Handed>(
         &self,
         work: &Work<'_, N>,
         number: u64,
@@ -228,7 +229,7 @@ impl ZarrSource {
     }
 
     /// Writes the rows of a piece that lie in these chunks, the first of which is the `first`-th of the piece.
-    fn place<N: Number>(
+    fn place<N: Handed>(
         &self,
         number: u64,
         first: usize,
@@ -244,7 +245,7 @@ impl ZarrSource {
         Ok(())
     }
 
-    fn place_chunk<N: Number>(
+    fn place_chunk<N: Handed>(
         &self,
         number: u64,
         column: usize,
@@ -260,22 +261,20 @@ impl ZarrSource {
         match chunk {
             Chunk::Fixed(bytes) if width == dim && self.chunk.1 == dim => {
                 let bytes = &bytes[part.first * dim * size..];
-                convert(self.dtype, bytes, part.out).map_err(|e| refused(0, e))
+                N::hand(self.dtype, bytes, part.out).map_err(|e| refused(0, e))
             }
             Chunk::Fixed(bytes) => {
                 for (row, out) in part.out.chunks_exact_mut(dim).enumerate() {
                     let bytes = &bytes[(part.first + row) * self.chunk.1 * size..][..width * size];
-                    convert(self.dtype, bytes, &mut out[column..column + width]).map_err(|e| refused(row, e))?;
+                    N::hand(self.dtype, bytes, &mut out[column..column + width]).map_err(|e| refused(row, e))?;
                 }
                 Ok(())
             }
             Chunk::Fill(element) => {
-                let value = stored(self.dtype, element, 0);
-                if !N::of(value).finite() {
-                    return Err(refused(0, Refused { at: 0, value }));
-                }
+                let mut value = [N::default()];
+                N::hand(self.dtype, element, &mut value).map_err(|e| refused(0, e))?;
                 for out in part.out.chunks_exact_mut(dim) {
-                    out[column..column + width].fill(N::of(value));
+                    out[column..column + width].fill(value[0]);
                 }
                 Ok(())
             }

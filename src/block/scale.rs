@@ -31,11 +31,28 @@ impl Scale {
         }
     }
 
-    /// The row of bytes, which come as the numbers that they are.
-    pub fn decode(&self, bytes: impl Iterator<Item = f32>, row: &mut [f32]) {
-        for (at, (value, byte)) in row.iter_mut().zip(bytes).enumerate() {
+    /// The values of all bytes, `dim × 256`.
+    #[must_use]
+    pub fn table(&self) -> Vec<f32> {
+        let (dim, mut row) = (self.low.len(), vec![0.0; self.low.len()]);
+        let mut table = vec![0.0; dim * 256];
+        for byte in 0..=u8::MAX {
+            self.decode(&vec![byte; dim], &mut row);
+            table[usize::from(byte)..].iter_mut().step_by(256).zip(&row).for_each(|(to, value)| *to = *value);
+        }
+        table
+    }
+
+    /// The row of bytes.
+    ///
+    /// # Panics
+    /// When there are fewer bytes than dimensions.
+    pub fn decode(&self, bytes: &[u8], row: &mut [f32]) {
+        let bytes = &bytes[..row.len()];
+        for ((value, byte), (low, step)) in row.iter_mut().zip(bytes).zip(self.low.iter().zip(&self.step)) {
+            // In f64, where neither the product nor the sum is beyond it; rounded once.
             #[allow(clippy::cast_possible_truncation)] // between two float32, but for the last rounding
-            let between = (f64::from(self.low[at]) + f64::from(byte) * f64::from(self.step[at])) as f32;
+            let between = (f64::from(*low) + f64::from(*byte) * f64::from(*step)) as f32;
             *value = between.clamp(f32::MIN, f32::MAX);
         }
     }

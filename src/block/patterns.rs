@@ -16,8 +16,10 @@ pub fn codes_per_row(dim: u64) -> u64 {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Patterns {
     dim: usize,
+    /// `codes × PATTERNS`, as they are stored.
+    rows: Vec<[f32; DIMENSIONS]>,
     /// `codes × DIMENSIONS × PATTERNS`: a dimension of all patterns lies together, so that all are compared at once.
-    values: Vec<f32>,
+    columns: Vec<f32>,
 }
 
 impl Patterns {
@@ -29,27 +31,20 @@ impl Patterns {
         if rows.len() != codes * PATTERNS * DIMENSIONS || !rows.iter().all(|value| value.is_finite()) {
             return None;
         }
-        let mut values = vec![0.0; rows.len()];
-        for (code, rows) in rows.chunks_exact(PATTERNS * DIMENSIONS).enumerate() {
-            for (pattern, row) in rows.chunks_exact(DIMENSIONS).enumerate() {
-                for (at, value) in row.iter().enumerate() {
-                    values[(code * DIMENSIONS + at) * PATTERNS + pattern] = *value;
-                }
+        let rows: Vec<[f32; DIMENSIONS]> = rows.as_chunks().0.to_vec();
+        let mut columns = vec![0.0; codes * DIMENSIONS * PATTERNS];
+        for (columns, rows) in columns.chunks_exact_mut(DIMENSIONS * PATTERNS).zip(rows.chunks_exact(PATTERNS)) {
+            for (at, column) in columns.chunks_exact_mut(PATTERNS).enumerate() {
+                column.iter_mut().zip(rows).for_each(|(value, row)| *value = row[at]);
             }
         }
-        Some(Self { dim, values })
+        Some(Self { dim, rows, columns })
     }
 
     /// The patterns as they are stored, `(codes × 256) × dimensions of a code`.
     #[must_use]
     pub fn to_rows(&self) -> Vec<f32> {
-        let mut rows = Vec::with_capacity(self.values.len());
-        for code in self.values.chunks_exact(PATTERNS * DIMENSIONS) {
-            for pattern in 0..PATTERNS {
-                rows.extend((0..DIMENSIONS).map(|at| code[at * PATTERNS + pattern]));
-            }
-        }
-        rows
+        self.rows.as_flattened().to_vec()
     }
 
     /// Codes per row.
@@ -77,21 +72,29 @@ impl Patterns {
             for (left, at) in left.iter_mut().zip(Self::dimensions(self.dim, code)) {
                 *left = row[at] - centroid[at];
             }
-            let patterns = &self.values[code * DIMENSIONS * PATTERNS..(code + 1) * DIMENSIONS * PATTERNS];
+            let patterns = &self.columns[code * DIMENSIONS * PATTERNS..(code + 1) * DIMENSIONS * PATTERNS];
             *byte = nearest(patterns, &left);
         }
     }
 
-    /// The row of codes, which come as the numbers that they are.
-    pub fn decode(&self, codes: impl Iterator<Item = f32>, centroid: &[f32], row: &mut [f32]) {
-        for (code, pattern) in codes.enumerate() {
-            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // a whole number from 0 to 255
-            let pattern = usize::from(pattern as u8);
-            for (i, at) in Self::dimensions(self.dim, code).enumerate() {
-                let value = centroid[at] + self.values[(code * DIMENSIONS + i) * PATTERNS + pattern];
-                row[at] = value.clamp(f32::MIN, f32::MAX);
+    /// The row of codes.
+    ///
+    /// # Panics
+    /// When a centroid is shorter than the row.
+    pub fn decode(&self, codes: &[u8], centroid: &[f32], row: &mut [f32]) {
+        let beside = |value: f32, pattern: f32| (value + pattern).clamp(f32::MIN, f32::MAX);
+        let of = codes.iter().zip(self.rows.as_chunks::<PATTERNS>().0);
+        let mut patterns = of.map(|(code, patterns)| patterns[usize::from(*code)]);
+        let ((values, rest), (centroids, rest_of)) =
+            (row.as_chunks_mut::<DIMENSIONS>(), centroid.as_chunks::<DIMENSIONS>());
+        for ((values, centroid), pattern) in values.iter_mut().zip(centroids).zip(&mut patterns) {
+            for at in 0..DIMENSIONS {
+                values[at] = beside(centroid[at], pattern[at]);
             }
         }
+        // The last code of a row may be of fewer dimensions.
+        let last = patterns.next().unwrap_or_default();
+        rest.iter_mut().zip(rest_of).zip(last).for_each(|((value, at), left)| *value = beside(*at, left));
     }
 }
 
@@ -142,7 +145,7 @@ mod tests {
         patterns.encode(&[13.2, 24.9, 10.4], &[10.0, 20.0, 10.0], &mut codes);
         assert_eq!(codes, [3 + 5 * 16, 0]);
         let mut row = [0.0; 3];
-        patterns.decode(codes.iter().map(|code| f32::from(*code)), &[10.0, 20.0, 10.0], &mut row);
+        patterns.decode(&codes, &[10.0, 20.0, 10.0], &mut row);
         assert_eq!(row, [13.0, 25.0, 10.0]);
         assert_eq!(Patterns::from_rows(&patterns.to_rows(), 3), Some(patterns));
     }
