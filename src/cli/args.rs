@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use super::flags::{Device, How, Mapping, Print, Run, Scanpy, Talk, What, Within, metric_parser};
+use super::flags::{Device, How, Mapping, Names, Print, Run, Scanpy, Talk, What, Within, metric_parser};
 use super::help;
 use super::values::{self, Encoding, Lists, Truth};
 use crate::metric::Metric;
@@ -81,6 +81,8 @@ pub struct MapArgs {
     #[command(flatten)]
     pub run: Run,
     #[command(flatten)]
+    pub names: Names,
+    #[command(flatten)]
     pub talk: Talk,
 }
 
@@ -99,6 +101,8 @@ pub struct SearchArgs {
     pub within: Within,
     #[command(flatten)]
     pub run: Run,
+    #[command(flatten)]
+    pub names: Names,
     #[command(flatten)]
     pub talk: Talk,
 }
@@ -121,6 +125,8 @@ pub struct TransferArgs {
     pub within: Within,
     #[command(flatten)]
     pub run: Run,
+    #[command(flatten)]
+    pub names: Names,
     #[command(flatten)]
     pub talk: Talk,
 }
