@@ -156,6 +156,49 @@ fn a_search_stopped_while_its_index_is_built_goes_on_to_the_same_bytes() {
 }
 
 #[test]
+fn what_is_finished_does_not_need_its_index_again_and_what_is_not_does() {
+    let files = files();
+    let first = search(&files.ivf("out")).unwrap();
+    let resume = RunOptions { resume: true, ..RunOptions::default() };
+    let again = SearchRequest { run: resume, ..files.ivf("out") };
+    let cache = files.path("atlasknn-cache");
+    std::fs::remove_dir_all(&cache).unwrap();
+    let listener = Listener::default();
+    let outcome = listener.run(&again).unwrap();
+    assert_eq!((outcome.recall, outcome.method, outcome.pairs), (first.recall, "ivf", 0));
+    assert!(!cache.exists() && listener.stages.lock().unwrap().is_empty(), "an index was built for nothing");
+    // Another job is refused as ever.
+    let other = SearchRequest { how: How { probes: Probes::Lists(3), ..again.how.clone() }, ..again.clone() };
+    assert!(matches!(search(&other), Err(Error::Job(JobError::OtherJob { .. }))));
+    // And what lost a chunk is searched again.
+    let bytes = array_bytes(&files.path("out"));
+    std::fs::remove_dir_all(&cache).unwrap();
+    std::fs::remove_file(files.path("out").join("obsm/knn_indices/c/0/0")).unwrap();
+    search(&again).unwrap();
+    assert_eq!((array_bytes(&files.path("out")), files.kept().len()), (bytes, 1));
+}
+
+#[test]
+fn the_plan_of_a_run_that_goes_on_is_that_of_the_run_that_began() {
+    let files = files();
+    search(&files.ivf("out")).unwrap();
+    let auto = SearchRequest { how: How::default(), ..files.ivf("out") };
+    let plan = |resume: bool| {
+        let run = RunOptions { resume, ..RunOptions::default() };
+        atlasknn::job::plan_search(&SearchRequest { run, ..auto.clone() }).unwrap()
+    };
+    assert_eq!(plan(false).json["method"], "exact", "so few pairs are all compared");
+    let going_on = plan(true);
+    assert_eq!(
+        (&going_on.json["method"], &going_on.json["index"]["nprobe_is_a_guess"]),
+        (&"ivf".into(), &false.into())
+    );
+    let manifest = std::fs::read(files.path("out/.atlasknn/manifest.json")).unwrap();
+    let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
+    assert_eq!(going_on.json["index"]["nprobe"], manifest["parameters"]["nprobe"]);
+}
+
+#[test]
 fn an_index_that_lost_a_file_is_mended() {
     let files = files();
     search(&files.ivf("first")).unwrap();

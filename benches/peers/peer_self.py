@@ -1,4 +1,8 @@
-"""pynndescent's graph of all rows, in a process of its own: `peer_self.py ROWS K THREADS IDS`. One line of input, one run."""
+"""pynndescent's graph of all rows, in a process of its own: `peer_self.py ROWS K THREADS IDS`. One line of input, one run.
+
+It counts a row among its own neighbours, so it is asked for one more than are wanted: with k it would find k − 1 others, and
+no more than (k − 1) / k of the true ones.
+"""
 
 import json
 import sys
@@ -13,7 +17,7 @@ def main():
     rows = np.load(path)
 
     def build(rows):
-        return pynndescent.NNDescent(rows, n_neighbors=int(k), random_state=1, n_jobs=int(threads))
+        return pynndescent.NNDescent(rows, n_neighbors=int(k) + 1, random_state=1, n_jobs=int(threads))
 
     # Compiles what it needs, which is not what is measured.
     build(rows[:2000])

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use super::flags::{Device, How, Mapping, Print, Run, Scanpy, Talk, What, Within, metric_parser};
+use super::flags::{Device, How, Mapping, Names, Print, Run, Scanpy, Talk, What, Within, metric_parser};
 use super::help;
 use super::values::{self, Encoding, Lists, Truth};
 use crate::metric::Metric;
@@ -81,6 +81,8 @@ pub struct MapArgs {
     #[command(flatten)]
     pub run: Run,
     #[command(flatten)]
+    pub names: Names,
+    #[command(flatten)]
     pub talk: Talk,
 }
 
@@ -99,6 +101,8 @@ pub struct SearchArgs {
     pub within: Within,
     #[command(flatten)]
     pub run: Run,
+    #[command(flatten)]
+    pub names: Names,
     #[command(flatten)]
     pub talk: Talk,
 }
@@ -122,6 +126,8 @@ pub struct TransferArgs {
     #[command(flatten)]
     pub run: Run,
     #[command(flatten)]
+    pub names: Names,
+    #[command(flatten)]
     pub talk: Talk,
 }
 
@@ -139,8 +145,8 @@ pub struct IndexArgs {
     /// How far apart two cells are; searches of the index use the same
     #[arg(long, value_name = "NAME", default_value = "euclidean", value_parser = metric_parser(), help_heading = "What to index")]
     pub metric: Metric,
-    /// How many lists to cut the reference into: a number, or auto, which is four times the root of the number of cells, and
-    /// a list for every 64 cells where there are fewer than 65,536
+    /// How many lists to cut the reference into: a number, or auto, which is twice the root of the number of cells, and a
+    /// list for every 64 cells where there are fewer than 16,384
     #[arg(long, value_name = "N", default_value = "auto", value_parser = values::lists, help_heading = "How to index")]
     pub lists: Lists,
     /// How coordinates are kept in the index

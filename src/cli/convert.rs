@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::args::{EvaluateArgs, IndexArgs, MapArgs, SearchArgs, Sides, TransferArgs};
-use super::flags::{Device, How, Mapping, Run, What, Within};
+use super::flags::{Device, How, Mapping, Names as Named, Run, What, Within};
 use super::unbuilt;
 use super::values::{Encoding, Kernel, Lists, Method, NamesChoice};
 use crate::job::request::{
@@ -29,13 +29,13 @@ fn built(unbuilt: Option<String>) -> Result<(), Usage> {
 /// What `search` asks for.
 pub fn search(args: &SearchArgs) -> Result<SearchRequest, Usage> {
     built(unbuilt::search(args))?;
-    search_request(&args.sides, &args.what, &args.how, &args.within, &args.run)
+    search_request(&args.sides, &args.what, &args.how, &args.within, run(&args.run, args.names))
 }
 
 /// What `map` asks for.
 pub fn map(args: &MapArgs) -> Result<MapRequest, Usage> {
     built(unbuilt::map(args))?;
-    let search = search_request(&args.sides, &args.what, &args.how, &args.within, &args.run)?;
+    let search = search_request(&args.sides, &args.what, &args.how, &args.within, run(&args.run, args.names))?;
     if search.reference.is_some() && (args.mapping.self_edges || args.mapping.no_self_edges) {
         let flag = if args.mapping.self_edges { "--self-edges" } else { "--no-self-edges" };
         return refuse(format!(
@@ -56,7 +56,7 @@ pub fn transfer(args: &TransferArgs) -> Result<TransferRequest, Usage> {
         out: args.out.clone(),
         mapping: mapping(&args.mapping)?,
         within: limits(&args.within),
-        run: run(&args.run),
+        run: run(&args.run, args.names),
     })
 }
 
@@ -80,7 +80,8 @@ pub fn index(args: &IndexArgs) -> Result<IndexRequest, Usage> {
         },
         device: device(&args.device, &args.within)?,
         within: limits(&args.within),
-        run: run(&args.run),
+        // An index has no names of cells.
+        run: run(&args.run, Named { names: None }),
     })
 }
 
@@ -149,7 +150,13 @@ fn graph(args: &How) -> Result<GraphOptions, Usage> {
     })
 }
 
-fn search_request(sides: &Sides, what: &What, how: &How, within: &Within, args: &Run) -> Result<SearchRequest, Usage> {
+fn search_request(
+    sides: &Sides,
+    what: &What,
+    how: &How,
+    within: &Within,
+    run: RunOptions,
+) -> Result<SearchRequest, Usage> {
     if sides.reference.is_none() && what.reference_rep.is_some() {
         return refuse(
             "--reference-rep needs a REFERENCE: in self-mapping both sides are the query, and --rep names its rows",
@@ -175,7 +182,7 @@ fn search_request(sides: &Sides, what: &What, how: &How, within: &Within, args: 
         device: device(&how.device, within)?,
         how: approach(how)?,
         within: limits(within),
-        run: run(args),
+        run,
     })
 }
 
@@ -257,12 +264,12 @@ fn presence(args: &Mapping) -> Option<PresenceRequest> {
     })
 }
 
-fn run(args: &Run) -> RunOptions {
+fn run(args: &Run, named: Named) -> RunOptions {
     RunOptions {
         resume: args.resume,
         overwrite: args.overwrite,
         allow_mixed: args.allow_mixed,
-        names: match args.names {
+        names: match named.names {
             None => Names::Auto,
             Some(NamesChoice::All) => Names::All,
             Some(NamesChoice::None) => Names::None,

@@ -72,6 +72,13 @@ fn each_search_flag_reaches_its_place() {
 }
 
 #[test]
+fn an_index_has_no_names_of_cells_to_ask_for() {
+    let refused = parsed("index r.zarr -o i.index --names none").expect_err("there are none");
+    assert!(refused.contains("unexpected argument '--names'"), "{refused}");
+    assert!(parsed("transfer n.zarr r.zarr -o out.zarr --names none").is_ok());
+}
+
+#[test]
 fn each_flag_of_an_index_reaches_its_place() {
     use crate::job::request::{How, Method, Probes};
     let index = Some(std::path::PathBuf::from("i.index"));

@@ -204,15 +204,21 @@ pub struct Run {
     /// Replace OUT if it exists
     #[arg(long)]
     pub overwrite: bool,
-    /// Copy all cell names or none [default: those of sides up to 10 million cells]
-    #[arg(long, value_enum, value_name = "WHICH")]
-    pub names: Option<NamesChoice>,
     /// Begin everything random with this number
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
     /// Seconds between checkpoints of a long unit.
     #[arg(long, value_name = "S", default_value_t = 120, hide = true)]
     pub checkpoint_seconds: u64,
+}
+
+/// Names of cells, for commands whose output has cells.
+#[derive(Args, Clone, Copy, Debug)]
+#[command(next_help_heading = "The run")]
+pub struct Names {
+    /// Copy all cell names or none [default: those of sides up to 10 million cells]
+    #[arg(long, value_enum, value_name = "WHICH")]
+    pub names: Option<NamesChoice>,
 }
 
 /// What to print.

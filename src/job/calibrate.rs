@@ -31,22 +31,11 @@ impl Planned<'_> {
     /// # Errors
     /// The first error of reading or searching; a plan that no longer fits.
     pub fn settle(&mut self, earlier: Option<&Manifest>, run: &Run<'_>) -> Result<(), Error> {
+        self.settle_as_before(earlier, run)?;
         let (Approach::Near { guess: true, .. }, Some(recall)) = (self.approach, self.request.how.probes.recall())
         else {
             return Ok(());
         };
-        if recall >= 1.0 {
-            // What held for a sample is no promise for the others.
-            let all = self.through.as_ref().map_or(1, |through| through.lists.len());
-            return self.visit_lists(all, run);
-        }
-        let known = match earlier {
-            Some(earlier) => self.known(earlier, recall)?,
-            None => None,
-        };
-        if let Some(nprobe) = known {
-            return self.visit_lists(nprobe, run);
-        }
         let seed = self.request.run.seed ^ SEED;
         let sample = Sample::search(self, seed, Stage::Calibrate, run)?;
         let Some(through) = &self.through else { return Ok(()) };
@@ -64,6 +53,25 @@ impl Planned<'_> {
             mean(&shares(&ranks, nprobe))
         ));
         self.visit_lists(nprobe, run)
+    }
+
+    /// The same where no sample is needed for it: as the `earlier` run did, or with all lists. Leaves it open otherwise.
+    ///
+    /// # Errors
+    /// Any I/O error; a plan that no longer fits.
+    pub fn settle_as_before(&mut self, earlier: Option<&Manifest>, run: &Run<'_>) -> Result<(), Error> {
+        let (Approach::Near { guess: true, .. }, Some(recall)) = (self.approach, self.request.how.probes.recall())
+        else {
+            return Ok(());
+        };
+        let Some(through) = &self.through else { return Ok(()) };
+        if recall >= 1.0 {
+            // What held for a sample is no promise for the others.
+            let all = through.lists.len();
+            return self.visit_lists(all, run);
+        }
+        let Some(earlier) = earlier else { return Ok(()) };
+        self.known(earlier, recall)?.map_or(Ok(()), |nprobe| self.visit_lists(nprobe, run))
     }
 
     /// What an earlier run of the same job settled on.

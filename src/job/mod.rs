@@ -9,6 +9,7 @@ mod cache;
 mod calibrate;
 mod checkpoint;
 mod columns;
+mod done;
 mod engine;
 mod evaluate;
 mod explain;
@@ -98,7 +99,10 @@ pub fn map(request: &MapRequest, observer: &dyn Observer, stop: &Stop) -> Result
 fn plan(request: &SearchRequest, mapping: Option<&MappingRequest>) -> Result<PlanReport, Error> {
     let stop = Stop::new();
     let run = Run::begin(&request.within, &Silent, &stop)?;
-    let planned = Planned::new(request, None, &run)?;
+    // What a run that goes on would not choose again is not chosen here.
+    let earlier = if request.run.resume { output::earlier(&request.out, &request.run, &run.io)? } else { None };
+    let mut planned = Planned::new(request, earlier.as_ref(), &run)?;
+    planned.settle_as_before(earlier.as_ref(), &run)?;
     let mapping = plan_mapping(&planned, mapping, &run)?;
     let mapping = mapping.as_ref().map(|(input, plan)| (input, plan));
     Ok(report::report(Some(&subject(&planned)?), Some(&planned.plan), mapping, &run))
@@ -158,6 +162,9 @@ fn job(
     let planned = Planned::new(request, earlier.as_ref(), &run)?;
     let mapping_plan = plan_mapping(&planned, mapping, &run)?;
     warnings::tell(&planned, mapping, &run)?;
+    if let Some(outcome) = done::without_its_index(&planned, mapping, earlier.as_ref(), &run)? {
+        return Ok(outcome);
+    }
     let (mut planned, own_index) = planned.build_index(earlier.as_ref(), &run)?;
     planned.settle(earlier.as_ref(), &run)?;
     let manifest = manifest(&planned, mapping)?;
@@ -167,7 +174,7 @@ fn job(
     outcome.name_engine(&planned.opened.record);
     outcome.method = planned.approach.method();
     if output.manifest.finished {
-        return done_already(outcome, &output, &planned, &run);
+        return done::already(outcome, &output, &planned, &run);
     }
     planned.tell_graph(&run);
     let done = planned.run(&output, &run)?;
@@ -198,17 +205,6 @@ fn job(
     uns.extend(account(&outcome, &run, &output)?);
     let uns = finish::uns(&output, uns);
     finish::finish(&mut output, &axes, &uns)?;
-    run.fill(&mut outcome);
-    Ok(outcome)
-}
-
-/// What there is to say of a job that an earlier run finished.
-fn done_already(mut outcome: Outcome, output: &Output, planned: &Planned<'_>, run: &Run<'_>) -> Result<Outcome, Error> {
-    run.observer.note("everything is done already");
-    outcome.recall = output.manifest.recall;
-    if let Some(mean) = outcome.recall {
-        audit::tell(mean, "", planned, run)?;
-    }
     run.fill(&mut outcome);
     Ok(outcome)
 }

@@ -177,3 +177,21 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn lists_that_stay_are_together_in_memory_so_that_the_nearest_one_comes_first() {
+    let lists = ListsInput {
+        lists: 2_000,
+        nearest: 30,
+        bounded: false,
+        rows_per_visit: 500.0,
+        ranking: None,
+        candidates: 15,
+        refined: None,
+    };
+    let all = input(1_000_000, 1_000_000, ByteCount::mib(4096));
+    let near = plan(&SearchInput { lists: Some(lists), ..all.clone() }).unwrap();
+    assert_eq!((near.order, near.partitions), (Order::ReferenceStays, 1));
+    let all = plan(&all).unwrap();
+    assert!(all.order == Order::ReferenceStays && all.partitions > 1, "{all:?}");
+}

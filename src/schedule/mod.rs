@@ -8,6 +8,7 @@ pub mod blocks;
 pub mod near;
 pub mod pager;
 pub mod progress;
+pub mod queries;
 pub mod refine;
 pub mod search;
 pub mod stream;

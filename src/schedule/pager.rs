@@ -103,8 +103,13 @@ fn read(references: References<'_>, rows: &[Range<u64>], pool: &rayon::ThreadPoo
         (None, [rows]) => RowIds::Range(rows.clone()),
         (None, rows) => RowIds::List(rows.iter().cloned().flatten().collect()),
         (Some(ids), rows) => {
-            let lists: Result<Vec<Vec<u64>>, Error> = rows.iter().cloned().map(ids).collect();
-            RowIds::List(lists?.concat())
+            let mut rows = rows.iter().cloned();
+            // Of one run they are taken as they come: a copy of many is not in the plan.
+            let mut all = rows.next().map_or(Ok(Vec::new()), ids)?;
+            for rows in rows {
+                all.extend(ids(rows)?);
+            }
+            RowIds::List(all)
         }
     };
     let group = |groups: &[u32], id: u64| {

@@ -7,15 +7,16 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::bounded;
 
 use super::assemble::Assembler;
-use super::blocks::{blocks, runs};
+use super::blocks::{blocks, runs, unit_rows};
 use super::near::Landmarks;
-use super::pager::{Pager, References, read_rows};
+use super::pager::{Pager, References};
 use super::progress::{Observer, Stage, Step, Stop};
-use super::refine::{Refine, refined};
+pub use super::queries::QueryGroups;
+use super::queries::{Queries, read_queries};
+use super::refine::{Refine, Units, refined};
 use super::units::write_behind;
 use super::{Clock, Part};
-use crate::block::{RowBlock, RowIds};
-use crate::engine::{Engine, Exclude};
+use crate::engine::Engine;
 use crate::error::{EngineError, Error, JobError};
 use crate::plan::search::Order;
 use crate::route::{Known, Route, Router};
@@ -23,9 +24,6 @@ use crate::store::Source;
 use crate::topk::TopK;
 use crate::units::K;
 use crate::visit::{Visit, VisitQueries};
-
-/// Reads the groups of query rows.
-pub type QueryGroups<'a> = &'a (dyn Fn(Range<u64>) -> Result<Vec<u32>, Error> + Sync);
 
 /// A search, bound to its objects.
 pub struct Search<'a> {
@@ -150,7 +148,12 @@ pub fn search(
     let queue = blocks(&runs_left, search.block_rows);
     let commit = |unit, top| search.clock.time(Part::Write, || sink.commit(unit, top));
     write_behind(commit, |send| {
-        for (unit, top) in refined(search, ready, None)? {
+        let (ready, left) = refined(search, ready, None, stop)?;
+        if !left.is_empty() {
+            // The checkpoint that holds them stays, and all that it holds is still to do.
+            return Err(JobError::Interrupted.into());
+        }
+        for (unit, top) in ready {
             send(unit, top);
         }
         let landmarks = Landmarks::of(search.router, search.ranked_rows);
@@ -178,8 +181,6 @@ struct Loop<'a, 'e> {
     /// Whether a checkpoint holds some of the block in hand.
     saved: bool,
 }
-
-pub(super) type Queries = (RowBlock, Exclude);
 
 /// How far a block is.
 struct Standing {
@@ -214,10 +215,15 @@ impl Loop<'_, '_> {
                 let top = self.surviving_block(&mut pager, &rows, &queries)?;
                 self.observer.advance(self.search.stage, Step { rows: rows.end - rows.start, ..Step::default() });
                 let whole = self.assembler.add(rows.clone(), top);
-                for (unit, top) in refined(search, whole, Some((&rows, &queries.0)))? {
+                let (whole, left) = refined(search, whole, Some((&rows, &queries.0)), self.stop)?;
+                for (unit, top) in whole {
                     if !send(unit, top) {
                         return Ok(());
                     }
+                }
+                if !left.is_empty() {
+                    self.save_found(left)?;
+                    return Err(JobError::Interrupted.into());
                 }
                 if i + 1 < last && self.stop.asked() {
                     self.save_gathered()?;
@@ -348,6 +354,21 @@ impl Loop<'_, '_> {
         self.sink.save(&Checkpoint { rows, complete_to, round, references_done, top })
     }
 
+    /// Saves whole units that are still to be refined, which follow each other, and the complete rows behind them.
+    fn save_found(&self, units: Units) -> Result<(), Error> {
+        let all = self.search.queries.rows();
+        let mut saved: Option<(Range<u64>, TopK)> = None;
+        let gathered = self.assembler.gathered().map(|(rows, top)| (rows.clone(), top.slice(0..length(&rows))));
+        for (rows, top) in units.into_iter().map(|(unit, top)| (unit_rows(unit, all), top)).chain(gathered) {
+            saved = Some(match saved {
+                Some((before, found)) => (before.start..rows.end, found.followed_by(&top)),
+                None => (rows, top),
+            });
+        }
+        let Some((rows, top)) = saved else { return Ok(()) };
+        self.sink.save(&Checkpoint { complete_to: rows.end, rows, round: 0, references_done: 0, top })
+    }
+
     /// Saves the complete rows of a unit that is not whole yet, between two of its blocks.
     fn save_gathered(&self) -> Result<(), Error> {
         let Some((gathered, complete)) = self.assembler.gathered() else { return Ok(()) };
@@ -368,25 +389,6 @@ fn pairs_of(visit: &Visit, block_rows: u64) -> u64 {
         VisitQueries::List(list) => list.len() as u64,
     };
     u64::from(visit.rows.end - visit.rows.start) * queries
-}
-
-/// Reads a block of queries, and what they must not get.
-pub(super) fn read_queries(search: &Search<'_>, rows: &Range<u64>) -> Result<Queries, Error> {
-    search.clock.time(Part::Read, || {
-        let place = |row: u64| usize::try_from(row).unwrap_or(usize::MAX);
-        let ids = match search.query_ids {
-            Some(ids) => RowIds::List(ids[place(rows.start)..place(rows.end)].to_vec()),
-            None => RowIds::Range(rows.clone()),
-        };
-        let block = read_rows(search.queries, std::slice::from_ref(rows), ids, search.pool)?;
-        let own_row = search.exclude_own_row;
-        let exclude = match search.query_groups {
-            Some(groups) => Exclude::SameGroup { groups: groups(rows.clone())?, own_row },
-            None if own_row => Exclude::OwnRow,
-            None => Exclude::Nothing,
-        };
-        Ok((block, exclude))
-    })
 }
 
 #[cfg(test)]

@@ -4,10 +4,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::*;
+use crate::block::RowBlock;
 use crate::engine::cpu::{CpuConfig, CpuEngine};
 use crate::engine::gpu::tests::adapter;
 use crate::engine::gpu::{DEFAULT_MEMORY, GpuConfig, GpuEngine};
-use crate::engine::{EngineLimits, Partition};
+use crate::engine::{EngineLimits, Exclude, Partition};
 use crate::metric::Metric;
 use crate::route::all::AllRows;
 use crate::schedule::progress::Silent;
@@ -98,16 +99,25 @@ fn run(losses: u32, resume: Option<Checkpoint>, observer: &dyn Observer) -> (Res
         let lose = |_: &mut CpuEngine| Err(EngineError::DeviceLost { adapter: "A card".to_owned() });
         Box::new(Losing { inner: CpuEngine::new(config).unwrap(), lose, visits: 0, left: Arc::clone(&left) })
     };
-    run_on(&pool, &open, resume, observer)
+    run_on(&pool, &open, Given { resume, observer, refined: None, stop: &Stop::new() })
+}
+
+/// What a search is given beside its engine.
+struct Given<'a> {
+    resume: Option<Checkpoint>,
+    observer: &'a dyn Observer,
+    /// Neighbours that stay of those that are searched.
+    refined: Option<K>,
+    stop: &'a Stop,
 }
 
 /// The same on engines of any kind.
 fn run_on(
     pool: &rayon::ThreadPool,
     open: &dyn Fn() -> Box<dyn Engine>,
-    resume: Option<Checkpoint>,
-    observer: &dyn Observer,
+    given: Given<'_>,
 ) -> (Result<(), Error>, Kept, Vec<u32>) {
+    let Given { resume, observer, refined, stop } = given;
     let (queries, references) = (rows(QUERIES, 1), rows(REFERENCES, 2));
     let (router, clock) = (AllRows::new(REFERENCES, 25), Clock::default());
     let task = Search {
@@ -118,7 +128,7 @@ fn run_on(
         exclude_own_row: false,
         router: &router,
         k: K::new(5).unwrap(),
-        refine: None,
+        refine: refined.map(|k| Refine { references: &references, metric: Metric::Euclidean, k, window_rows: 40 }),
         order: Order::QueriesStay,
         block_rows: BLOCK,
         ranked_rows: BLOCK,
@@ -136,7 +146,7 @@ fn run_on(
     };
     let (mut engine, kept) = (open(), Kept::default());
     let engines = Engines { engine: &mut engine, reopen: &mut reopen };
-    let result = search(&task, engines, &kept, resume, observer, &Stop::new());
+    let result = search(&task, engines, &kept, resume, observer, stop);
     (result, kept, reopened)
 }
 
@@ -174,7 +184,8 @@ fn a_gpu_that_is_lost_in_the_middle_is_opened_again_with_the_same_bytes() {
             };
             Box::new(Losing { inner: inner.unwrap(), lose, visits: 0, left: Arc::clone(&left) })
         };
-        let (result, kept, reopened) = run_on(&pool, &open, None, &Silent);
+        let (result, kept, reopened) =
+            run_on(&pool, &open, Given { resume: None, observer: &Silent, refined: None, stop: &Stop::new() });
         result.unwrap();
         (kept.units.into_inner().unwrap(), reopened)
     };
@@ -206,4 +217,42 @@ fn a_checkpoint_in_the_middle_of_a_partition_visits_only_what_was_not_seen() {
     }
     assert_eq!(units[0].1.row(100), whole[0].1.row(100));
     assert_eq!(u64::from(observer.0.into_inner()), QUERIES * REFERENCES - 100 * 30);
+}
+
+/// Asks to stop once so many rows were searched.
+struct Asking<'a>(AtomicU64, u64, &'a Stop);
+
+impl Observer for Asking<'_> {
+    fn advance(&self, _stage: Stage, step: Step) {
+        if self.0.fetch_add(step.rows, Ordering::SeqCst) + step.rows >= self.1 {
+            self.2.ask();
+        }
+    }
+}
+
+#[test]
+fn a_search_that_is_asked_to_stop_before_it_refines_saves_what_it_found_and_goes_on_to_the_same_bytes() {
+    let pool = Arc::new(rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap());
+    let open = || -> Box<dyn Engine> {
+        let config = CpuConfig { metric: Metric::Euclidean, pool: Arc::clone(&pool), simd: None };
+        Box::new(CpuEngine::new(config).unwrap())
+    };
+    let refined = Some(K::new(3).unwrap());
+    let run = |resume, observer: &dyn Observer, stop: &Stop| {
+        let (result, kept, _) = run_on(&pool, &open, Given { resume, observer, refined, stop });
+        (result, kept.units.into_inner().unwrap(), kept.saved.into_inner().unwrap())
+    };
+    let (result, whole, _) = run(None, &Silent, &Stop::new());
+    result.unwrap();
+    let stop = Stop::new();
+    let (result, units, mut saved) = run(None, &Asking(AtomicU64::new(0), QUERIES, &stop), &stop);
+    assert!(matches!(result, Err(Error::Job(JobError::Interrupted))) && units.is_empty());
+    let checkpoint = saved.pop().unwrap();
+    assert_eq!((checkpoint.rows.clone(), checkpoint.complete_to, checkpoint.top.k()), (0..QUERIES, QUERIES, 5));
+    // Asked again at once, it keeps the checkpoint as it is.
+    let (result, units, saved) = run(Some(checkpoint.clone()), &Silent, &stop);
+    assert!(matches!(result, Err(Error::Job(JobError::Interrupted))) && units.is_empty() && saved.is_empty());
+    let (result, units, _) = run(Some(checkpoint), &Silent, &Stop::new());
+    result.unwrap();
+    assert_eq!(units, whole);
 }

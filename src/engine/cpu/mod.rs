@@ -21,12 +21,12 @@ mod queries;
 mod simd;
 mod space;
 mod task;
+mod tasks;
 #[cfg(test)]
 mod tests;
 mod tile;
 
 use std::collections::HashMap;
-use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use rayon::prelude::*;
@@ -35,9 +35,10 @@ pub use self::measure::Measure;
 use self::panels::Packed;
 use self::queries::Queries;
 use self::simd::Simd;
-use self::task::{QueryRows, Scratch, Search, Task, index, queries_per_task, scratch_bytes};
+use self::task::{Scratch, Search, scratch_bytes};
+use self::tasks::Cutter;
 use super::visits::check_visits;
-use super::{Engine, EngineLimits, Exclude, Partition, Visit, VisitQueries, nearest_in_pieces};
+use super::{Engine, EngineLimits, Exclude, Partition, Visit, nearest_in_pieces};
 use crate::block::RowBlock;
 use crate::error::EngineError;
 use crate::metric::{EngineKind, Metric};
@@ -51,11 +52,6 @@ pub const SIMD_VARIABLE: &str = "ATLASKNN_SIMD";
 /// without an instruction of its own for it; the others on f32. See `simd::available`
 /// for which have been run.
 const NAMES: [&str; 8] = ["avx512-vnni", "avx512-i16", "avx512", "avx2-vnni", "avx2-i16", "avx2", "neon", "portable"];
-/// Tasks per thread that are worth having, so that none waits long for the last.
-const TASKS_PER_THREAD: usize = 4;
-/// Reference rows below which splitting costs more than it brings: each part begins without a good τ.
-const SPLIT_ROWS_MIN: usize = 4096;
-
 /// What a CPU engine is made of.
 #[derive(Clone, Debug)]
 pub struct CpuConfig {
@@ -140,37 +136,6 @@ impl CpuEngine {
     fn begun(&self, call: &'static str) -> Result<&Queries, EngineError> {
         self.queries.as_ref().ok_or(EngineError::NotBegun { call })
     }
-
-    /// Cuts visits into tasks: by queries, and by references as well where the queries are too few for all threads.
-    fn tasks<'a>(&self, queries: &Queries, packed: &Packed, visits: &'a [Visit]) -> Vec<Task<'a>> {
-        let threads = self.pool.current_num_threads();
-        let words = packed.filter.form().words(queries.block.dim());
-        let size = |count: usize| queries_per_task(words, &self.simd, count, threads);
-        let wanted = TASKS_PER_THREAD * threads;
-        let count = |visit: &Visit| match &visit.queries {
-            VisitQueries::All => queries.block.rows(),
-            VisitQueries::List(list) => list.len(),
-        };
-        let by_queries: usize = visits.iter().map(|visit| count(visit).div_ceil(size(count(visit)))).sum();
-        let parts = wanted.div_ceil(by_queries.max(1));
-        let mut tasks = Vec::with_capacity(by_queries);
-        for visit in visits {
-            let rows = index(visit.rows.start)..index(visit.rows.end);
-            let cut = split(rows, parts);
-            let size = size(count(visit));
-            for first in (0..count(visit)).step_by(size) {
-                let end = (first + size).min(count(visit));
-                for rows in &cut {
-                    let queries = match &visit.queries {
-                        VisitQueries::All => QueryRows::Run(first..end),
-                        VisitQueries::List(list) => QueryRows::List(&list[first..end]),
-                    };
-                    tasks.push(Task { queries, rows: rows.clone() });
-                }
-            }
-        }
-        tasks
-    }
 }
 
 /// The instruction set of this name, or the best one here.
@@ -185,16 +150,6 @@ fn choose(metric: Metric, name: Option<&str>) -> Result<Simd, EngineError> {
     let why = if NAMES.contains(&name) { "this machine does not have" } else { "is not an instruction set" };
     let known = found.iter().map(|simd| simd.name).collect::<Vec<_>>().join(", ");
     Err(EngineError::Simd { found: name.to_owned(), why, known })
-}
-
-/// Cuts rows into at most so many runs, none of them small; no runs where there are no rows.
-fn split(rows: Range<usize>, parts: usize) -> Vec<Range<usize>> {
-    if rows.is_empty() {
-        return Vec::new();
-    }
-    let parts = parts.min(rows.len() / SPLIT_ROWS_MIN).max(1);
-    let step = rows.len().div_ceil(parts);
-    rows.clone().step_by(step).map(|start| start..(start + step).min(rows.end)).collect()
 }
 
 impl Engine for CpuEngine {
@@ -226,14 +181,19 @@ impl Engine for CpuEngine {
         let block = &self.begun("visit")?.block;
         check_visits((block.rows(), block.dim()), part, visits)?;
         let packed = self.packed(part)?;
+        if let Some(queries) = &mut self.queries {
+            queries.met.extend(queries.block.rows(), visits);
+        }
         let queries = self.begun("visit")?;
         let search = Search { metric: self.metric, simd: &self.simd, queries, part, packed: &packed };
-        let tasks = self.tasks(queries, &packed, visits);
+        let words = packed.filter.form().words(queries.block.dim());
+        let (threads, rows) = (self.pool.current_num_threads(), queries.block.rows());
+        let tasks = Cutter { simd: &self.simd, words, threads, rows }.cut(&queries.met, visits);
         self.pool.install(|| {
-            tasks.par_iter().with_max_len(1).for_each(|task| {
+            (0..tasks.len()).into_par_iter().with_max_len(1).for_each(|task| {
                 let held = |work: &Mutex<Vec<Scratch>>| work.lock().unwrap_or_else(PoisonError::into_inner).pop();
                 let mut scratch = held(&self.scratch).unwrap_or_default();
-                search.run(task, &mut scratch);
+                search.run(&tasks.task(task), &mut scratch);
                 self.scratch.lock().unwrap_or_else(PoisonError::into_inner).push(scratch);
             });
         });

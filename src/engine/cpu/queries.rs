@@ -3,6 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::exact::check_rows;
+use super::tasks::Met;
 use crate::block::RowBlock;
 use crate::engine::Exclude;
 use crate::error::EngineError;
@@ -22,6 +23,8 @@ pub(super) struct Queries {
     pub own_row: bool,
     /// Groups whose references are excluded.
     pub groups: Option<Vec<u32>>,
+    /// In which order visits named them.
+    pub met: Met,
     tops: Vec<Mutex<TopK>>,
 }
 
@@ -40,12 +43,13 @@ impl Queries {
         }
         let shard = |first: usize| Mutex::new(TopK::empty(SHARD.min(block.rows() - first), k));
         let tops = (0..block.rows()).step_by(SHARD).map(shard).collect();
-        Ok(Self { block: block.clone(), k, own_row, groups, tops })
+        Ok(Self { block: block.clone(), k, own_row, groups, met: Met::default(), tops })
     }
 
-    /// Bytes per query: its row, its top-k, its id and group, its share of locks and of the list of tasks.
+    /// Bytes per query: its row, its top-k, its id and group, its place among those met, its share of locks and of
+    /// the list of tasks.
     pub fn bytes_per_query(dim: usize, k: usize) -> usize {
-        dim * size_of::<f32>() + k * (size_of::<f32>() + size_of::<u64>()) + size_of::<u64>() + size_of::<u32>() + 4
+        dim * size_of::<f32>() + k * (size_of::<f32>() + size_of::<u64>()) + size_of::<u64>() + 3 * size_of::<u32>() + 4
     }
 
     fn shard(&self, row: usize) -> MutexGuard<'_, TopK> {

@@ -1,5 +1,8 @@
 //! One task: some queries against some panels of one partition. Tasks share nothing but the top-k they merge into, and
 //! merging gives the same rows in any order, so neither threads nor splits show in the result.
+//!
+//! What passes the filter in one leg of a task waits with what passes in the next: the sums of a partition are comparable,
+//! so a query's exact distances are taken once, of what is left after all of its legs.
 
 use std::cmp::Ordering;
 use std::ops::Range;
@@ -13,22 +16,15 @@ use super::pending::Pending;
 use super::queries::Queries;
 use super::simd::Simd;
 use super::space::QueryFilter;
+use super::tasks::{Leg, QueryRows, Task, index, queries_max};
 use super::tile::{Form, Hits, ROWS_MAX, Scan, WIDTH_MAX};
 use crate::block::EachRow;
 use crate::engine::{NO_GROUP, Partition};
 use crate::metric::Metric;
 use crate::topk::nearer;
 
-/// Most queries in a task: enough that reading a panel from memory is paid for, few enough for their candidates to stay
-/// in the cache.
-const QUERIES_MAX: usize = 96;
-/// Bytes of queries in the filter's space that stay in the cache beside the panels.
-const QUERY_BYTES: usize = 384 << 10;
 /// Bytes of panels that all queries of a task pass before the next ones are read: half of a small L2 cache.
 const BLOCK_BYTES: usize = 24 << 10;
-/// Queries that were halved so much more often than others do not share a tile: all would have the error of the worst.
-const HALVINGS_APART: u32 = 4;
-
 /// What all tasks of a visit share.
 #[derive(Clone, Copy)]
 pub(super) struct Search<'a> {
@@ -39,32 +35,18 @@ pub(super) struct Search<'a> {
     pub packed: &'a Packed,
 }
 
-/// Rows of the query block.
-#[derive(Clone, Debug)]
-pub(super) enum QueryRows<'a> {
-    Run(Range<usize>),
-    List(&'a [u32]),
-}
-
-/// These queries against these rows of the partition.
-#[derive(Clone, Debug)]
-pub(super) struct Task<'a> {
-    pub queries: QueryRows<'a>,
-    pub rows: Range<usize>,
-}
-
 /// Queries that share a tile.
 #[derive(Clone, Copy, Debug)]
 struct Group {
     /// Index into the tile widths.
     width: usize,
-    /// First of its queries, in the task.
+    /// First of its queries, among those of the leg.
     first: usize,
     count: usize,
-    /// Where its queries begin in the packed ones, and its τ in `tau`.
+    /// Where its queries begin in the packed ones, and its τ in `tile_tau`.
     values: usize,
     tau: usize,
-    /// How often all of its queries were halved.
+    /// How often each of its queries was halved.
     halvings: u32,
 }
 
@@ -72,12 +54,16 @@ struct Group {
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
     rows: Vec<usize>,
+    /// Which of the task's queries a leg is of.
+    members: Vec<usize>,
     groups: Vec<Group>,
     /// All queries as they are packed, `queries × words`.
     placed: Vec<i32>,
     /// Each group's queries, `words × width`.
     values: Vec<i32>,
     /// One per slot of a tile; what nothing passes where the tile is wider than its queries.
+    tile_tau: Vec<i32>,
+    /// Each query's.
     tau: Vec<i32>,
     /// Biases for queries that were halved.
     halved: Vec<i32>,
@@ -94,30 +80,13 @@ pub(super) struct Scratch {
     in_vain: usize,
 }
 
-/// How many queries a task may have.
-fn queries_max(words: usize, simd: &Simd) -> usize {
-    let widest = simd.widths.last().copied().unwrap_or(1);
-    let fit = (QUERY_BYTES / (size_of::<i32>() * words)).clamp(widest, QUERIES_MAX);
-    fit - fit % widest
-}
-
-/// How many queries a task should have, of so many: as many as it may, or up to half of that where it leaves every thread
-/// the same number of tasks.
-pub(super) fn queries_per_task(words: usize, simd: &Simd, queries: usize, threads: usize) -> usize {
-    let most = queries_max(words, simd);
-    let widest = simd.widths.last().copied().unwrap_or(1);
-    let tasks = queries.div_ceil(most).next_multiple_of(threads).max(1);
-    let even = queries.div_ceil(tasks).next_multiple_of(widest);
-    if queries > most && 2 * even >= most { even } else { most }
-}
-
 /// Bytes that one thread's scratch takes.
 pub(super) fn scratch_bytes(dim: usize, k: usize, simd: &Simd) -> usize {
     // A grid's queries take half the words each, and there may be more of them.
     let words = Form::Pairs.words(dim);
     let queries = queries_max(words, simd) + WIDTH_MAX;
     let pending = Pending::room(k) * size_of::<u64>();
-    let query = 2 * dim * size_of::<i32>() + pending + size_of::<QueryFilter>() + size_of::<Norm>() + 64;
+    let query = 2 * dim * size_of::<i32>() + pending + size_of::<QueryFilter>() + size_of::<Norm>() + 80;
     let found = (Pending::room(k) + TWINS + k) * size_of::<Pair>();
     let halved = BLOCK_BYTES.max(ROWS_MAX * size_of::<i32>());
     queries * query + found + halved + dim * size_of::<f32>() + size_of::<Hits>()
@@ -126,37 +95,59 @@ pub(super) fn scratch_bytes(dim: usize, k: usize, simd: &Simd) -> usize {
 impl Search<'_> {
     /// Searches and merges what is found into the queries' top-k.
     pub fn run(&self, task: &Task<'_>, scratch: &mut Scratch) {
-        scratch.rows.clear();
-        scratch.in_vain = 0;
-        match &task.queries {
-            QueryRows::Run(range) => scratch.rows.extend(range.clone()),
-            QueryRows::List(list) => scratch.rows.extend(list.iter().map(|&row| index(row))),
-        }
-        self.place(scratch);
-        self.group(scratch);
-        self.add_first_repeats(scratch, &task.rows);
-        let rows = self.simd.rows;
-        let panels = task.rows.start / rows..task.rows.end.div_ceil(rows);
-        let block = (BLOCK_BYTES / (size_of::<i32>() * rows * self.words())).max(1);
+        self.place(&task.queries, scratch);
         let mut hits = Hits::NONE;
+        let mut searched = 0;
+        for (at, leg) in task.legs.iter().enumerate() {
+            scratch.members.clear();
+            match leg.slots(task.slots) {
+                Some(slots) => scratch.members.extend(slots.iter().map(|&slot| usize::from(slot))),
+                None => scratch.members.extend(0..scratch.rows.len()),
+            }
+            searched += scratch.members.len() * leg.rows.len();
+            self.pass(leg, scratch, &mut hits);
+            if at + 1 < task.legs.len() {
+                self.narrow(scratch);
+            }
+        }
+        for query in 0..scratch.rows.len() {
+            self.sift(scratch, query);
+            self.resolve(scratch, query);
+        }
+        // A few for every query are what any filter lets pass.
+        let few = self.queries.k.get() * scratch.rows.len();
+        self.packed.note(searched, scratch.in_vain.saturating_sub(few));
+    }
+
+    /// Takes the queries of a leg past its panels.
+    fn pass(&self, leg: &Leg, scratch: &mut Scratch, hits: &mut Hits) {
+        self.group(scratch);
+        let leg = index(leg.rows.start)..index(leg.rows.end);
+        self.add_first_repeats(scratch, &leg);
+        let rows = self.simd.rows;
+        let panels = leg.start / rows..leg.end.div_ceil(rows);
+        let block = (BLOCK_BYTES / (size_of::<i32>() * rows * self.words())).max(1);
         in_blocks(panels, block, |runs| {
             for group in 0..scratch.groups.len() {
                 let group = scratch.groups[group];
                 for run in runs {
-                    self.scan(scratch, group, run, &task.rows, &mut hits);
+                    self.scan(scratch, group, run, &leg, hits);
                 }
             }
         });
-        for group in 0..scratch.groups.len() {
-            let group = scratch.groups[group];
-            for slot in 0..group.count {
-                self.sift(scratch, group, slot);
-                self.resolve(scratch, group.first + slot);
+    }
+
+    /// Lowers τ before the next leg, of queries of which enough is pending: of those that have no bound yet, and of others
+    /// as soon as sorting out is worth it.
+    fn narrow(&self, scratch: &mut Scratch) {
+        let k = self.queries.k.get();
+        for member in 0..scratch.members.len() {
+            let query = scratch.members[member];
+            let waits = scratch.pending.len(query);
+            if waits > 2 * k || (waits > k && scratch.limits[query].0.is_infinite()) {
+                self.sift(scratch, query);
             }
         }
-        // A few for every query are what any filter lets pass.
-        let few = self.queries.k.get() * scratch.rows.len();
-        self.packed.note(scratch.rows.len() * task.rows.len(), scratch.in_vain.saturating_sub(few));
     }
 
     fn words(&self) -> usize {
@@ -164,9 +155,15 @@ impl Search<'_> {
     }
 
     /// Packs the task's queries, each by itself.
-    fn place(&self, scratch: &mut Scratch) {
-        let words = self.words();
-        let Scratch { rows, placed, filters, norms, pending, limits, .. } = scratch;
+    fn place(&self, queries: &QueryRows<'_>, scratch: &mut Scratch) {
+        let (words, filter) = (self.words(), &self.packed.filter);
+        let Scratch { rows, placed, filters, norms, pending, limits, tau, in_vain, .. } = scratch;
+        *in_vain = 0;
+        rows.clear();
+        match queries {
+            QueryRows::Run(range) => rows.extend(range.clone()),
+            QueryRows::List(list) => rows.extend(list.iter().map(|&row| index(row))),
+        }
         pending.reset(self.queries.k.get(), rows.len());
         limits.clear();
         limits.extend(rows.iter().map(|&row| self.queries.with_top(row, |top, at| nearest::limit(top, at))));
@@ -174,42 +171,48 @@ impl Search<'_> {
         norms.extend(rows.iter().map(|&row| Norm::of(self.metric, self.queries.block.row(row))));
         placed.resize(rows.len() * words, 0);
         filters.clear();
-        for ((&row, &norm), placed) in rows.iter().zip(norms.iter()).zip(placed.chunks_mut(words)) {
-            filters.push(self.packed.filter.query(self.queries.block.row(row), norm, 0, placed));
+        tau.clear();
+        for (query, placed) in placed.chunks_mut(words).enumerate() {
+            let row = self.queries.block.row(rows[query]);
+            let mut own = filter.query(row, norms[query], 0, placed);
+            // Queries of one tile are halved alike, so few ways of it make full tiles.
+            let halvings = if own.halvings > 0 { own.halvings.next_power_of_two() } else { 0 };
+            if own.halvings < halvings {
+                own = filter.query(row, norms[query], halvings, placed);
+            }
+            tau.push(filter.tau(own, limits[query].0));
+            filters.push(own);
         }
     }
 
-    /// Groups them to one tile each.
+    /// Groups the queries of a leg to one tile each.
     fn group(&self, scratch: &mut Scratch) {
-        let (words, filter, widths) = (self.words(), &self.packed.filter, self.simd.widths);
-        let Scratch { rows, groups, values, placed, tau, filters, norms, limits, .. } = scratch;
+        let (words, widths) = (self.words(), self.simd.widths);
+        let Scratch { members, groups, values, placed, tile_tau, tau, filters, .. } = scratch;
         groups.clear();
-        tau.clear();
+        tile_tau.clear();
         let (mut first, mut used) = (0, 0);
-        while first < rows.len() {
-            let own = filters[first].halvings;
-            let most = widths[widths.len() - 1].min(rows.len() - first);
-            let alike = filters[first..first + most].iter().take_while(|f| f.halvings.abs_diff(own) < HALVINGS_APART);
+        while first < members.len() {
+            let halvings = filters[members[first]].halvings;
+            let most = widths[widths.len() - 1].min(members.len() - first);
+            let alike = members[first..first + most].iter().take_while(|query| filters[**query].halvings == halvings);
             let count = alike.count();
-            let halvings = filters[first..first + count].iter().map(|f| f.halvings).max().unwrap_or(0);
             let width = widths.iter().position(|&w| w >= count).unwrap_or(widths.len() - 1);
             let slots = widths[width];
-            groups.push(Group { width, first, count, values: used, tau: tau.len(), halvings });
+            groups.push(Group { width, first, count, values: used, tau: tile_tau.len(), halvings });
             values.resize(values.len().max(used + words * slots), 0);
             let group = &mut values[used..used + words * slots];
-            group.fill(0);
-            for (slot, query) in (first..first + count).enumerate() {
-                let placed = &mut placed[query * words..(query + 1) * words];
-                if filters[query].halvings < halvings {
-                    let row = self.queries.block.row(rows[query]);
-                    filters[query] = filter.query(row, norms[query], halvings, placed);
-                }
-                for (value, &placed) in group[slot..].iter_mut().step_by(slots).zip(placed.iter()) {
+            for (slot, &query) in members[first..first + count].iter().enumerate() {
+                let placed = &placed[query * words..(query + 1) * words];
+                for (value, &placed) in group[slot..].iter_mut().step_by(slots).zip(placed) {
                     *value = placed;
                 }
-                tau.push(filter.tau(filters[query], limits[query].0));
+                tile_tau.push(tau[query]);
             }
-            tau.resize(tau.len() + slots - count, filter.form().always());
+            for slot in count..slots {
+                group[slot..].iter_mut().step_by(slots).for_each(|value| *value = 0);
+                tile_tau.push(self.packed.filter.form().always());
+            }
             first += count;
             used += words * slots;
         }
@@ -221,7 +224,8 @@ impl Search<'_> {
         let repeats = &self.packed.repeats;
         for run in &repeats[repeats.partition_point(|run| run.end <= rows.start)..] {
             let run = run.start.max(rows.start)..run.end.min(end);
-            for query in 0..if run.is_empty() { 0 } else { scratch.rows.len() } {
+            for member in 0..if run.is_empty() { 0 } else { scratch.members.len() } {
+                let query = scratch.members[member];
                 let row = scratch.rows[query];
                 for reference in run.clone().filter(|&reference| self.allowed(row, reference)) {
                     self.measure(scratch, query, reference);
@@ -246,7 +250,7 @@ impl Search<'_> {
                 panels: &self.packed.values.as_slice()[run.start * words * lanes..run.end * words * lanes],
                 bias: if group.halvings > 0 { &scratch.halved } else { bias },
                 queries: &scratch.values[group.values..group.values + words * width],
-                tau: &scratch.tau[group.tau..group.tau + width],
+                tau: &scratch.tile_tau[group.tau..group.tau + width],
                 words,
             };
             from = self.simd.scan(group.width, &job, from, hits);
@@ -268,7 +272,7 @@ impl Search<'_> {
     /// Takes a reference that passed the filter.
     #[inline]
     fn take(&self, scratch: &mut Scratch, group: Group, slot: usize, reference: usize, sum: i32) {
-        let query = group.first + slot;
+        let query = scratch.members[group.first + slot];
         if !self.allowed(scratch.rows[query], reference) {
             return;
         }
@@ -278,18 +282,19 @@ impl Search<'_> {
             self.measure(scratch, query, reference);
             self.merge(scratch, query);
         } else if scratch.pending.push(query, form.order(sum), u32::try_from(reference).unwrap_or(u32::MAX)) {
-            self.sift(scratch, group, slot);
+            self.sift(scratch, query);
             if 2 * scratch.pending.len(query) > Pending::room(self.queries.k.get()) {
                 // Equal or nearly so: only exact distances, and ids, tell them apart.
                 self.resolve(scratch, query);
-                self.tighten(scratch, group, slot, f32::INFINITY);
+                self.tighten(scratch, query, f32::INFINITY);
             }
+            scratch.tile_tau[group.tau + slot] = scratch.tau[query];
         }
     }
 
     /// Drops what k others, by their sums alone, are certain to be nearer than.
-    fn sift(&self, scratch: &mut Scratch, group: Group, slot: usize) {
-        let (query, k) = (group.first + slot, self.queries.k.get());
+    fn sift(&self, scratch: &mut Scratch, query: usize) {
+        let k = self.queries.k.get();
         if scratch.pending.len(query) <= k {
             return;
         }
@@ -297,15 +302,14 @@ impl Search<'_> {
         let highest = |(order, row): (i32, u32)| form.value(order) + f64::from(self.packed.slack(index(row)));
         let worst = scratch.pending.smallest(query, k).map(highest).fold(f64::NEG_INFINITY, f64::max);
         let bound = self.packed.filter.bound(scratch.filters[query], worst);
-        self.tighten(scratch, group, slot, bound);
-        scratch.pending.drop_above(query, form.order(scratch.tau[group.tau + slot]));
+        self.tighten(scratch, query, bound);
+        scratch.pending.drop_above(query, form.order(scratch.tau[query]));
     }
 
     /// Lowers a query's τ to what its k-th distance, or a bound of it, allows.
-    fn tighten(&self, scratch: &mut Scratch, group: Group, slot: usize, bound: f32) {
-        let query = group.first + slot;
+    fn tighten(&self, scratch: &mut Scratch, query: usize, bound: f32) {
         let bound = bound.min(scratch.limits[query].0);
-        let (form, tau) = (self.packed.filter.form(), &mut scratch.tau[group.tau + slot]);
+        let (form, tau) = (self.packed.filter.form(), &mut scratch.tau[query]);
         let lower = self.packed.filter.tau(scratch.filters[query], bound);
         if form.order(lower) < form.order(*tau) {
             *tau = lower;
@@ -371,10 +375,4 @@ fn bits(mut mask: u32) -> impl Iterator<Item = usize> {
         mask &= mask.wrapping_sub(1);
         at
     })
-}
-
-/// A u32 as an index.
-#[inline]
-pub(super) fn index(n: u32) -> usize {
-    usize::try_from(n).unwrap_or(usize::MAX)
 }

@@ -3,6 +3,7 @@ use super::*;
 use crate::engine::conformance::shapes::SHAPES;
 use crate::engine::conformance::{Case, Subject, block, clustered, k, noise, whole};
 use crate::units::K;
+use crate::visit::VisitQueries;
 
 fn pool(threads: usize) -> Arc<rayon::ThreadPool> {
     Arc::new(rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool"))
@@ -184,7 +185,7 @@ fn queries_far_from_all_references_find_the_same_bytes() {
 fn tasks_are_full_or_leave_every_thread_as_many() {
     for simd in simd::available(Metric::Euclidean) {
         for (queries, threads) in [(1, 2), (96, 2), (1000, 2), (10_000, 2), (1000, 64), (97, 8)] {
-            let size = task::queries_per_task(25, &simd, queries, threads);
+            let size = super::tasks::queries_per_task(25, &simd, queries, threads);
             let widest = simd.widths[simd.widths.len() - 1];
             assert!((1..=96).contains(&size) && size.is_multiple_of(widest), "{queries} on {threads}: {size}");
             let even = queries.div_ceil(size).is_multiple_of(threads);
@@ -193,11 +194,49 @@ fn tasks_are_full_or_leave_every_thread_as_many() {
     }
 }
 
+/// Queries that visit the same lists go through them together, in tasks of several legs.
+#[test]
+fn queries_that_share_lists_find_what_each_list_holds() {
+    let (dim, queries, lists, of_each) = (7, 1_000_u32, 20_u32, 50_u32);
+    for metric in Metric::ALL {
+        let mut values = clustered(3, 1_000, dim, 20);
+        // Identical rows, and rows so far out that queries as long are halved.
+        values.copy_within(0..dim * 30, dim * 500);
+        values[dim * 700..dim * 703].iter_mut().for_each(|value| *value *= 900.0);
+        let references = block(0, dim, values);
+        let mut values = clustered(5, 1_000, dim, 20);
+        values[dim * 300..dim * 340].iter_mut().enumerate().for_each(|(i, value)| *value *= 1.0 + i as f32 * 7.0);
+        let asked = block(0, dim, values);
+        // Each query visits six lists, beginning with that of its cluster.
+        let visits = |query: u32, list: u32| (lists + list - query * lists / queries) % lists < 6;
+        let visit = |list: u32, first: bool| {
+            let named = (0..queries).filter(|&query| visits(query, list) && (query * lists / queries == list) == first);
+            Visit { rows: list * of_each..(list + 1) * of_each, queries: VisitQueries::List(named.collect()) }
+        };
+        let truth = crate::oracle::search::search(metric, &asked, &references, |query, reference| {
+            let of = |id: usize| u32::try_from(id).expect("few");
+            visits(of(query), of(reference) / of_each) && query != reference
+        });
+        for name in paths() {
+            let mut engine = engine(metric, 2, Some(name));
+            engine.begin(&asked, k(12), &Exclude::OwnRow).expect("queries");
+            let part = Partition::new(references.clone());
+            for first in [true, false] {
+                let visits: Vec<Visit> = (0..lists).map(|list| visit(list, first)).collect();
+                engine.visit(&part, &visits).expect("visits");
+            }
+            let found = engine.finish().expect("a search");
+            crate::oracle::search::agrees(&found, &truth, EngineKind::Cpu)
+                .unwrap_or_else(|why| panic!("{metric} on {name}: {why}"));
+        }
+    }
+}
+
 #[test]
 fn limits_name_what_is_held() {
     for name in paths() {
         let limits = engine(Metric::Euclidean, 2, Some(name)).limits(50, k(30));
-        assert_eq!(limits.bytes_per_query, 200 + 12 * 30 + 16);
+        assert_eq!(limits.bytes_per_query, 200 + 12 * 30 + 24);
         assert_eq!(limits.bytes_per_reference, 208);
         assert_eq!(engine(Metric::Cosine, 2, Some(name)).limits(50, k(30)).bytes_per_reference, 224);
         assert!(limits.bytes_fixed < 2 << 20 && limits.pairs_per_second > 1e6);
