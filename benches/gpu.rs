@@ -203,17 +203,18 @@ struct Room {
     partition: usize,
 }
 
-/// An engine of an adapter's variant.
-fn open(args: &Args, adapter: &Adapter, variant: &str, memory: ByteCount) -> GpuEngine {
+/// An engine of an adapter's variant, and the threads that it works on.
+fn open(args: &Args, adapter: &Adapter, variant: &str, memory: ByteCount) -> (GpuEngine, Arc<rayon::ThreadPool>) {
+    let pool = Arc::new(rayon::ThreadPoolBuilder::new().build().expect("a pool"));
     let config = GpuConfig {
         metric: args.metric.parse().expect("a metric"),
-        pool: Arc::new(rayon::ThreadPoolBuilder::new().build().expect("a pool")),
+        pool: Arc::clone(&pool),
         adapter: adapter.clone(),
         variant: Some(variant.to_owned()),
         memory,
         pairs_per_second: None,
     };
-    GpuEngine::new(config).expect("an engine")
+    (GpuEngine::new(config).expect("an engine"), pool)
 }
 
 fn run(
@@ -222,7 +223,7 @@ fn run(
     (queries, references): (&[f32], &[f32]),
     room: Room,
 ) -> TopK {
-    let mut engine = open(args, adapter, variant, room.memory);
+    let (mut engine, _) = open(args, adapter, variant, room.memory);
     let k = K::new(case.k).expect("a k");
     let values = room.partition * case.dim;
     let parts: Vec<Arc<Partition>> = references
@@ -287,11 +288,11 @@ fn run_ivf(args: &Args, adapter: &Adapter, case: &Case, (queries, references): (
     let loaded = ivf::Loaded::open(&out, args.partition);
     let (sampled, sample) = ivf::sample(&queries, args.recall_sample);
     for variant in variants(args, adapter) {
-        let mut engine = open(args, adapter, variant.name, args.memory);
+        let (mut engine, pool) = open(args, adapter, variant.name, args.memory);
         let truth = loaded.exactly(&mut engine, &sample, k);
         for &nprobe in &args.nprobe {
             let before = engine.overflows();
-            let (found, mut told) = loaded.near(&mut engine, &queries, (k, nprobe), args.repeats);
+            let (found, mut told) = loaded.near((&mut engine, &pool), &queries, (k, nprobe), args.repeats);
             told["recall"] = ivf::recall(&found, &sampled, &truth).into();
             told["recall_sample"] = sampled.len().into();
             told["overflows"] = (engine.overflows() - before).into();

@@ -21,7 +21,7 @@ struct MergeParams {
     first_row: u32,
     // Workgroups with work.
     queries: u32,
-    // 1: `work` lists the queries; 2: each with a first and a last row of its own; 0: they are consecutive.
+    // 0: queries are consecutive; 1: `work` lists them; 2: each with its own first row and the one behind its last.
     listed: u32,
     // Whether candidates are positions first_position..last_position, or rows of the list, rather than survivors.
     ranged: u32,

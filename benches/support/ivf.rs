@@ -106,7 +106,7 @@ impl Loaded {
     /// `finish` brings the neighbours back.
     pub fn near(
         &self,
-        engine: &mut GpuEngine,
+        (engine, pool): (&mut GpuEngine, &rayon::ThreadPool),
         queries: &RowBlock,
         (k, nprobe): (K, usize),
         repeats: usize,
@@ -126,14 +126,15 @@ impl Loaded {
             engine.begin(queries, k, &Exclude::Nothing).expect("begin");
             engine.drain().expect("drain");
             lap(1);
-            let near = landmarks.near(engine).expect("near");
+            let near = pool.install(|| landmarks.near(engine)).expect("near");
             lap(0);
             let known = Known { queries, near: &near, bounds: &[], seen_to: 0 };
-            let route = router.route(0, &known);
+            let route = pool.install(|| router.route(0, &known));
             lap(2);
             for partition in 0..route.partitions() {
                 let part = &self.parts[&route.rows(partition)[0].start];
-                for visits in route.visits(partition) {
+                let mut portions = route.visits(partition);
+                while let Some(visits) = pool.install(|| portions.next()) {
                     engine.visit(part, &visits).expect("visit");
                 }
             }

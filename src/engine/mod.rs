@@ -105,7 +105,7 @@ pub trait Engine: Send {
     /// found since `begin` stays as it is.
     ///
     /// # Errors
-    /// As `visit`.
+    /// As `visit`; a partition with groups, a mask or ids that are no 32 bits, which landmarks have not.
     fn nearest(&mut self, part: &Arc<Partition>, k: K, at_a_time: usize) -> Result<Vec<u32>, EngineError>;
 
     /// Each query's k-th best distance so far, +∞ where it has fewer than k.
@@ -133,6 +133,17 @@ pub trait Engine: Send {
     fn restore(&mut self, top: &TopK) -> Result<(), EngineError>;
 }
 
+/// Refuses a partition that is more than landmarks.
+fn check_landmarks(part: &Partition) -> Result<(), EngineError> {
+    let ids = part.block.ids();
+    let is_wide = (0..ids.len()).any(|row| ids.get(row).0 >= u64::from(u32::MAX));
+    if part.groups.is_none() && part.mask.is_none() && !is_wide {
+        return Ok(());
+    }
+    let why = "landmarks have neither groups nor a mask, and ids below 2^32 - 1".to_owned();
+    Err(EngineError::Shape { what: "a partition of landmarks", why })
+}
+
 /// [`Engine::nearest`] of these queries, by an engine that begins for some of them after the other.
 fn nearest_in_pieces(
     engine: &mut dyn Engine,
@@ -141,6 +152,7 @@ fn nearest_in_pieces(
     k: K,
     at_a_time: usize,
 ) -> Result<Vec<u32>, EngineError> {
+    check_landmarks(part)?;
     let mut near = Vec::with_capacity(queries.rows() * k.get());
     let rows = 0..u32::try_from(part.block.rows()).unwrap_or(u32::MAX);
     let visit = Visit { rows, queries: VisitQueries::All };

@@ -227,7 +227,8 @@ pub(crate) fn begin_forgets_what_was_before(subject: Subject<'_>) {
 pub(crate) fn nearest_rows_are_found_beside_what_was_begun(subject: Subject<'_>) {
     let (queries, references) = (block(0, 6, clustered(17, 150, 6, 3)), block(0, 6, clustered(18, 300, 6, 3)));
     let marks = block(0, 6, clustered(19, 70, 6, 3));
-    let landmarks = Partition::with(marks.clone(), None, None);
+    let landmarks = Partition::new(marks.clone());
+    let grouped = Partition::with(marks.clone(), Some(vec![7; 70]), None);
     for metric in Metric::ALL {
         let part = Partition::with(references.clone(), Some(vec![7; 300]), None);
         // A landmark is no reference: neither the query's own row nor of its group.
@@ -240,6 +241,7 @@ pub(crate) fn nearest_rows_are_found_beside_what_was_begun(subject: Subject<'_>)
             let ids: Vec<u32> = alone.ids().iter().map(|&id| u32::try_from(id).unwrap_or(u32::MAX)).collect();
             let mut engine = (subject.make)(metric);
             engine.begin(&queries, k(9), &exclude).expect("begin");
+            assert!(engine.nearest(&grouped, near, at_a_time).is_err(), "landmarks have no groups");
             assert_eq!(engine.nearest(&landmarks, near, at_a_time).expect("nearest"), ids, "{metric}, {near}");
             let half = |rows| Visit { rows, queries: VisitQueries::All };
             engine.visit(&part, &[half(0..170)]).expect("visit");

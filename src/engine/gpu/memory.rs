@@ -35,7 +35,8 @@ impl GpuEngine {
 
     /// Queries that are gathered at a time: as many as a small share of the memory holds.
     fn slots(&self, dim: usize) -> u32 {
-        let fit = self.memory / SLOTS_SHARE / self.slot_bytes(dim) as u64;
+        let bytes = (self.memory / SLOTS_SHARE).min(self.shared.device.adapter.binding_bytes_max);
+        let fit = bytes / self.slot_bytes(dim) as u64;
         u32::try_from(fit).unwrap_or(u32::MAX).max(SLOTS_MIN).min(self.tuning.slots)
     }
 

@@ -244,7 +244,8 @@ impl Engine for GpuEngine {
             // What each has seen.
             bytes_per_query: 4,
             bytes_per_reference: 0,
-            bytes_fixed: 64 << 20,
+            // Visits that are not settled and what they are made of, and what is on its way.
+            bytes_fixed: 128 << 20,
             partition_bytes_max: rows_max * row,
             // Every pair costs a compare beside its dimensions.
             pairs_per_second: self.pairs_per_second * (trial::TIMED_DIM + 6) as f64 / (dim + 6) as f64,
@@ -326,8 +327,7 @@ impl Engine for GpuEngine {
         self.settle()?;
         if let Some((_, queries)) = &mut self.queries {
             queries.restore(&self.shared.device, top)?;
-            // Thresholds follow from the next partition on: until then they are open, or of what was found before.
-            queries.tiled = None;
+            queries.open();
         }
         Ok(())
     }

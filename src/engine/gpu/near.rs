@@ -13,7 +13,7 @@ use super::resident::{Resident, int};
 use super::search::{Objects, Search};
 use super::steps::Tiles;
 use super::{GpuEngine, check_visits};
-use crate::engine::{Partition, Visit, VisitQueries};
+use crate::engine::{Partition, Visit, VisitQueries, check_landmarks};
 use crate::error::EngineError;
 use crate::units::K;
 
@@ -48,18 +48,22 @@ impl GpuEngine {
         at_a_time: usize,
     ) -> Result<Vec<u32>, EngineError> {
         let (_, queries) = self.begun("nearest")?;
-        let (n, dim) = (queries.stored.n, queries.dim);
+        let (n, dim, block_k) = (queries.stored.n, queries.dim, queries.k.get());
         check_visits((n, dim), part, &[])?;
+        check_landmarks(part)?;
         if n == 0 || part.block.rows() == 0 {
             return Ok(vec![u32::MAX; n * k.get()]);
         }
         let resident = self.resident(part)?;
         self.settle()?;
         if let Some((_, queries)) = self.queries.as_mut().filter(|(_, queries)| queries.have_seen()) {
-            // Thresholds of what was found must not hold here: packing opens them.
-            queries.tiled = None;
+            // Thresholds of what was found must not hold here.
+            queries.open();
         }
         self.pack_queries()?;
+        let taken = self.query_bytes(n, dim, block_k) + self.workshop_bytes(dim);
+        let beside_bytes = (at_a_time.min(n) * k.get() * 12) as u64;
+        self.residents.make_room(beside_bytes, self.memory.saturating_sub(taken));
         let beside = self.sparing(|engine| engine.beside(k, at_a_time))?;
         let visit = Visit { rows: 0..int(part.block.rows()), queries: VisitQueries::All };
         let mut near = Vec::with_capacity(n * k.get());

@@ -120,6 +120,12 @@ impl Queries {
         })
     }
 
+    /// Opens their thresholds with the next partition, as if they had seen nothing. What was found stays.
+    pub fn open(&mut self) {
+        self.tiled = None;
+        self.seen.fill(0);
+    }
+
     /// Whether any of them was searched.
     pub fn have_seen(&self) -> bool {
         self.seen.iter().any(|rows| *rows > 0)

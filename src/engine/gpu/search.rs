@@ -45,7 +45,7 @@ pub(super) struct Workshop {
 
 impl Workshop {
     /// Room for chunks of so many queries of a block.
-    /// So many slots of so many bytes hold the queries of visits to few rows.
+    /// The queries of visits to few rows are put into so many slots, of so many bytes each.
     pub fn new(
         device: &Device,
         chunk: u32,
@@ -171,7 +171,7 @@ pub(super) enum Which<'a> {
     Chunk(&'a Range<u32>),
     /// Rows in a buffer, so many.
     Listed(&'a wgpu::Buffer, u32),
-    /// The same, each with the first and the last of the rows that it sees.
+    /// The same, each with the first of the rows that it sees and the one behind the last.
     Seeing(&'a wgpu::Buffer, u32),
 }
 

@@ -25,7 +25,7 @@ pub(super) struct Run {
     groups: Vec<Group>,
     /// Its queries that no run before it has.
     new: Vec<u32>,
-    /// Or each query with the first and the last row that it sees, where nothing is to be filtered.
+    /// Or each query with the first row that it sees and the one behind the last, where nothing is to be filtered.
     first: Vec<u32>,
 }
 
@@ -191,12 +191,22 @@ impl Search<'_> {
 
     /// The merge of a turn of queries that have no threshold yet: of all rows that they see, at their exact distances.
     fn first_turn(&mut self, chunk: &Range<u32>, runs: &[Run], params: MergeParams) {
-        let first: Vec<&[u32]> = runs.iter().map(|run| run.first.as_slice()).collect();
-        let count = int(first.iter().map(|first| first.len() / 3).sum());
-        let rows = |seeing: &[u32]| u64::from(seeing[2] - seeing[1]);
-        let pairs: u64 = first.iter().flat_map(|first| first.chunks_exact(3)).map(rows).sum();
-        let work = self.o.device.filled_from("query rows and what they see", &first);
-        self.merge(chunk, Which::Seeing(&work, count), MergeParams { ranged: 1, ..params }, pairs * EXACT_COST);
+        // None sees more rows than there is room for.
+        let cost = u64::from(self.o.workshop.room) * EXACT_COST;
+        let most = usize::try_from(self.o.workshop.pairs_max / cost).unwrap_or(usize::MAX).max(1);
+        let parts: Vec<&[u32]> = runs.iter().flat_map(|run| run.first.chunks(3 * most)).collect();
+        let queries = |parts: &[&[u32]]| parts.iter().map(|part| part.len() / 3).sum::<usize>();
+        let mut start = 0;
+        for end in 1..=parts.len() {
+            if end < parts.len() && queries(&parts[start..=end]) <= most {
+                continue;
+            }
+            let count = queries(&parts[start..end]);
+            let work = self.o.device.filled_from("query rows and what they see", &parts[start..end]);
+            let params = MergeParams { ranged: 1, ..params };
+            self.merge(chunk, Which::Seeing(&work, int(count)), params, count as u64 * cost);
+            start = end;
+        }
     }
 
     /// The passes of a turn's runs.
