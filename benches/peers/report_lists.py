@@ -43,7 +43,7 @@ SELF = """
 ## Self-mapping
 
 Neighbours of each of {rows:,} × {dim} rows (the mixture) among all others, k = {k}, {threads} threads. atlasknn: `index` and
-`search --method ivf --recall 0.99`, both whole programs, file to file. pynndescent: `NNDescent(rows, n_neighbors={k})` with
+`search --method ivf --recall 0.99`, both whole programs, file to file. pynndescent: `NNDescent(rows, n_neighbors={asked})` (the row itself is one) with
 its other parameters as they come, rows in memory, compiling excluded. Recall is that of {sampled:,} rows.
 
 | | time, s | recall@{k} | memory, MiB |
@@ -161,7 +161,7 @@ def self_mapping(found, case):
     entries = sides(found, case)
     if not entries:
         return ""
-    text = SELF.format(**case.__dict__ | {"threads": found.machine["threads"], "sampled": 1_000})
+    text = SELF.format(**case.__dict__ | {"threads": found.machine["threads"], "sampled": 1_000, "asked": case.k + 1})
     for side, entry in entries.items():
         text += f"| {side} | {entry['seconds']:.1f} | {entry['recall']:.4f} | {entry['peak_bytes'] / 2**20:,.0f} |\n"
     return text

@@ -12,7 +12,7 @@ use crate::engine::{Visit, VisitQueries};
 use crate::error::EngineError;
 
 /// Calls after which the device is asked what overflowed: it waits for the answer, and the calls are remembered.
-const CALLS: u32 = 2;
+const CALLS: u32 = 4;
 
 /// Visits of a partition that were searched alone, and those that were searched together.
 #[derive(Debug)]
