@@ -16,8 +16,11 @@ use crate::engine::Partition;
 use crate::engine::cpu::exact::check_rows;
 use crate::error::EngineError;
 
-/// Share of the memory that gathered queries may take, and how many there are however little that is.
-const SLOTS_SHARE: u64 = 32;
+/// Gathered queries at a time and the bytes they may take, on devices with this much memory and with less. Steps, and far
+/// from any memory that is just enough: the least that works is told by what is refused.
+const LARGE: (u64, u32, u64) = (16 << 30, 1 << 20, 512 << 20);
+const SMALL: (u32, u64) = (1 << 17, 64 << 20);
+/// How many there are however large they are.
 const SLOTS_MIN: u32 = 4096;
 
 impl GpuEngine {
@@ -33,11 +36,11 @@ impl GpuEngine {
         u64::from(self.tuning.chunk) * (u64::from(self.tuning.room) + 1) * 4 + gathered
     }
 
-    /// Queries that are gathered at a time: as many as a small share of the memory holds.
+    /// Queries that are gathered at a time.
     fn slots(&self, dim: usize) -> u32 {
-        let bytes = (self.memory / SLOTS_SHARE).min(self.shared.device.adapter.binding_bytes_max);
-        let fit = bytes / self.slot_bytes(dim) as u64;
-        u32::try_from(fit).unwrap_or(u32::MAX).max(SLOTS_MIN).min(self.tuning.slots)
+        let (most, bytes) = if self.memory >= LARGE.0 { (LARGE.1, LARGE.2) } else { SMALL };
+        let fit = bytes.min(self.shared.device.adapter.binding_bytes_max) / self.slot_bytes(dim) as u64;
+        u32::try_from(fit).unwrap_or(u32::MAX).clamp(SLOTS_MIN, most).min(self.tuning.slots)
     }
 
     /// Bytes of a query as the distance tile reads it.

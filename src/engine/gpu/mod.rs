@@ -68,7 +68,7 @@ const GUESSED_RATE: f64 = 2e9;
 const CHUNK: u32 = 65_536;
 /// Survivors of a query between two merges: a doubling step lets about k pass, so this seldom overflows.
 const ROOM: u32 = 1024;
-/// Queries of visits to few rows that are gathered at a time, where there is memory for them.
+/// Most queries of visits to few rows that are gathered at a time.
 const SLOTS: u32 = 1 << 20;
 /// Rows that are searched without a filter to begin with; twice k where that is more.
 const SEED_ROWS: usize = 256;
