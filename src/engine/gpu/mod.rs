@@ -245,7 +245,7 @@ impl Engine for GpuEngine {
             bytes_per_query: 4,
             bytes_per_reference: 0,
             // Visits that are not settled and what they are made of, and what is on its way.
-            bytes_fixed: 128 << 20,
+            bytes_fixed: 64 << 20,
             partition_bytes_max: rows_max * row,
             // Every pair costs a compare beside its dimensions.
             pairs_per_second: self.pairs_per_second * (trial::TIMED_DIM + 6) as f64 / (dim + 6) as f64,
