@@ -289,18 +289,21 @@ impl Turns {
     /// All that these queries, ascending, see in these turns once more, in turns in which nothing can overflow.
     pub fn again(&self, limits: Limits, queries: &[u32]) -> Self {
         let limits = Limits { enough: u32::MAX, ..limits };
-        let mut wanted = vec![false; self.chunk.len()];
-        for &query in queries.iter().filter(|query| self.chunk.contains(query)) {
-            wanted[index(query - self.chunk.start)] = true;
-        }
-        let part = |turns: &Vec<Turn>| {
-            let mut putting = Putting::new(limits, self.chunk.start, &vec![0; self.chunk.len()]);
+        let part = |(i, turns): (usize, &Vec<Turn>)| {
+            let first = self.chunk.start + int(i * PART);
+            let end = first.saturating_add(int(PART)).min(self.chunk.end);
+            let at = |row: u32| queries.partition_point(|query| *query < row);
+            let wanted = &queries[at(first)..at(end)];
+            if wanted.is_empty() {
+                return Vec::new();
+            }
+            let mut putting = Putting::new(limits, first, &vec![0; index(end - first)]);
             let items = turns.iter().flat_map(|turn| (0..turn.items.len()).map(move |at| (turn, at)));
             let mut items: Vec<(&Turn, usize)> = items.collect();
             items.sort_by_key(|(turn, at)| turn.items[*at].number);
             let number = |(turn, at): &(&Turn, usize)| turn.items[*at].number;
             for same in items.chunk_by(|a, b| number(a) == number(b)) {
-                let is_wanted = |query: &u32| wanted[index(query - self.chunk.start)];
+                let is_wanted = |query: &u32| wanted.binary_search(query).is_ok();
                 let queries = same.iter().flat_map(|(turn, at)| turn.queries_of(*at).0).copied();
                 let mut queries: Vec<u32> = queries.filter(is_wanted).collect();
                 queries.sort_unstable();
@@ -318,7 +321,7 @@ impl Turns {
             }
             putting.turns
         };
-        Self { chunk: self.chunk.clone(), parts: self.parts.iter().map(part).collect() }
+        Self { chunk: self.chunk.clone(), parts: self.parts.iter().enumerate().map(part).collect() }
     }
 }
 
