@@ -85,7 +85,8 @@ impl Run {
                 let group = self.groups[self.groups.len() - 1];
                 let held = int(group.slots - self.start().slots);
                 let is_full = held + int(part.len()).next_multiple_of(shape.queries) > shape.room;
-                if is_full || group.pairs >= shape.pairs_max {
+                let pairs = u64::from(int(part.len()).div_ceil(shape.queries)) * pairs_of_tile;
+                if is_full || group.pairs + pairs > shape.pairs_max {
                     self.groups.push(Group { pairs: 0, ..group });
                 }
                 self.add(part, &tiles, shape);
@@ -129,8 +130,9 @@ struct Together<'r> {
 }
 
 impl<'r> Together<'r> {
-    fn is_full(&self, more: usize, shape: Shape) -> bool {
-        int(self.n + more) > shape.room || self.pairs >= shape.pairs_max
+    /// Whether so many more slots and pairs are too much.
+    fn is_full(&self, slots: usize, pairs: u64, shape: Shape) -> bool {
+        int(self.n + slots) > shape.room || self.pairs + pairs > shape.pairs_max
     }
 
     fn add(&mut self, slots: &'r [u32], jobs: &[Job], pairs: u64, shape: Shape) {
@@ -213,7 +215,7 @@ impl Search<'_> {
     fn turn(&mut self, chunk: &Range<u32>, runs: &[Run], shape: Shape, params: MergeParams) -> Result<(), EngineError> {
         let mut pass = Together::default();
         for (slots, jobs, pairs) in runs.iter().flat_map(Run::each).filter(|(_, jobs, _)| !jobs.is_empty()) {
-            if pass.is_full(slots.len(), shape) {
+            if pass.is_full(slots.len(), pairs, shape) {
                 self.pass(chunk, &pass)?;
                 pass = Together::default();
             }
@@ -236,5 +238,26 @@ impl Search<'_> {
         self.columns(&gathered, 0, int(groups.n));
         self.tile(chunk, &gathered, &groups.jobs, groups.pairs);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_hold_all_queries_and_no_more_pairs_or_slots_than_they_may() {
+        let shape = Shape { queries: 4, references: 16, room: 40, pairs_max: 4 * 16 * 5 };
+        let seeing = |rows: Range<u32>, n: u32| Seeing { rows, queries: (0..n).collect(), new: Vec::new() };
+        let all = [seeing(0..16, 3), seeing(10..60, 9), seeing(64..80, 39), seeing(80..96, 4)];
+        let mut run = Run::default();
+        run.fill(all.into_iter(), shape);
+        let groups: Vec<_> = run.each().filter(|(_, jobs, _)| !jobs.is_empty()).collect();
+        assert!(groups.len() > 3, "{}", groups.len());
+        for (slots, _, pairs) in &groups {
+            assert!(*pairs <= shape.pairs_max && slots.len() <= 40, "{pairs} pairs, {} slots", slots.len());
+        }
+        let held = groups.iter().flat_map(|(slots, ..)| *slots).filter(|slot| **slot != NO_ROW).count();
+        assert_eq!(held, 3 + 9 + 39 + 4);
     }
 }
