@@ -224,6 +224,18 @@ impl GpuEngine {
         let not_begun = || EngineError::NotBegun { call: "visit" };
         let (_, queries) = self.begun("visit")?;
         let (_, programs) = self.programs.as_ref().ok_or_else(not_begun)?;
+        self.search_of(queries, programs, part, seen)
+    }
+
+    /// A search of these queries, which the block's or others beside them may be.
+    fn search_of<'a>(
+        &'a self,
+        queries: &'a Queries,
+        programs: &'a Programs,
+        part: &'a Resident,
+        seen: u64,
+    ) -> Result<Search<'a>, EngineError> {
+        let not_begun = || EngineError::NotBegun { call: "visit" };
         let (space, _) = self.space.as_ref().ok_or_else(not_begun)?;
         let workshop = self.workshop.as_ref().ok_or_else(not_begun)?;
         let (device, variant, merge) = (&self.shared.device, &self.variant, space.merge_params());

@@ -10,7 +10,7 @@ use super::device::Device;
 use super::programs::{MergeShape, Programs};
 use super::queries::{Queries, mapped, read_back, staging};
 use super::resident::{Resident, int};
-use super::search::{Objects, Search};
+use super::search::Search;
 use super::steps::Tiles;
 use super::{GpuEngine, check_visits};
 use crate::engine::{Partition, Visit, VisitQueries, check_landmarks};
@@ -89,16 +89,6 @@ impl GpuEngine {
         })
     }
 
-    fn search_beside<'a>(&'a self, beside: &'a Beside, part: &'a Resident) -> Result<Search<'a>, EngineError> {
-        let not_begun = || EngineError::NotBegun { call: "nearest" };
-        let workshop = self.workshop.as_ref().ok_or_else(not_begun)?;
-        let (space, _) = self.space.as_ref().ok_or_else(not_begun)?;
-        let Beside { programs, queries, .. } = beside;
-        let (device, variant, merge) = (&self.shared.device, &self.variant, space.merge_params());
-        let runs = &self.runs;
-        Ok(Search::new(Objects { device, variant, programs, workshop, queries, part, merge, runs, seen: 0 }))
-    }
-
     /// Searches all chunks. Returns the queries whose survivors did not fit.
     fn all_chunks(
         &self,
@@ -107,14 +97,14 @@ impl GpuEngine {
         visit: &Visit,
         near: &mut Vec<u32>,
     ) -> Result<Vec<u32>, EngineError> {
-        let mut search = self.search_beside(beside, part)?;
+        let mut search = self.search_of(&beside.queries, &beside.programs, part, 0)?;
         let tiles = Tiles::of(&visit.rows, int(self.variant.references()));
         let mut last: Option<Sent> = None;
         for (rows, staging) in beside.chunks().zip(beside.staging.iter().cycle()) {
             search.clear_tops();
             search.chunk(&(int(rows.start)..int(rows.end)), &tiles, None)?;
             let sent = beside.send(search, rows, staging);
-            search = self.search_beside(beside, part)?;
+            search = self.search_of(&beside.queries, &beside.programs, part, 0)?;
             if let Some(sent) = last.replace(sent) {
                 beside.receive(&self.shared.device, &self.pool, sent, near)?;
             }
@@ -142,7 +132,7 @@ impl GpuEngine {
             if own.is_empty() {
                 continue;
             }
-            let mut search = self.search_beside(beside, part)?;
+            let mut search = self.search_of(&beside.queries, &beside.programs, part, 0)?;
             search.clear_tops();
             search.again(visit, own, &(int(rows.start)..int(rows.end)));
             let view = read_back(device, &beside.staging[0], &beside.queries.tops, &[beside.ids(&rows)])?;
