@@ -11,8 +11,6 @@ mod visits;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rayon::prelude::*;
-
 use crate::block::{RowBlock, Rows};
 use crate::error::EngineError;
 pub use crate::plan::EngineLimits;
@@ -161,7 +159,7 @@ fn nearest_in_pieces(
         engine.begin(&piece, k, &Exclude::Nothing)?;
         engine.visit(part, std::slice::from_ref(&visit))?;
         let found = engine.finish()?;
-        near.par_extend(found.ids().par_iter().map(|&id| u32::try_from(id).unwrap_or(u32::MAX)));
+        near.extend(found.ids().iter().map(|&id| u32::try_from(id).unwrap_or(u32::MAX)));
     }
     Ok(near)
 }

@@ -161,7 +161,9 @@ impl Engine for Several {
     }
 
     fn nearest(&mut self, part: &Arc<Partition>, k: K, at_a_time: usize) -> Result<Vec<u32>, EngineError> {
-        Ok(self.each("nearest", |engine, _| engine.nearest(part, k, at_a_time))?.concat())
+        // All work at once.
+        let each = at_a_time.div_ceil(self.engines.len());
+        Ok(self.each("nearest", |engine, _| engine.nearest(part, k, each))?.concat())
     }
 
     fn bounds(&mut self) -> Result<Vec<f32>, EngineError> {
