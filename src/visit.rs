@@ -1,6 +1,8 @@
-//! What a search is a list of: some rows of the query block against a row range of a partition.
+//! What a search is a list of: some rows of the query block against a row range of a partition; and how far it reaches.
 
 use std::ops::Range;
+
+use crate::metric::Metric;
 
 /// Which queries of the block a visit concerns.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,4 +20,84 @@ pub struct Visit {
     pub rows: Range<u32>,
     /// Rows of the query block.
     pub queries: VisitQueries,
+}
+
+/// How far from a query lists are that it visits: those whose squared distance is at most so many times the mean of the
+/// [`Horizon::NEAREST`] nearest.
+///
+/// A query in the middle of a list finds its neighbours in few lists, and one between many in many of them. How the distances
+/// grow tells the two apart, without a look at any row.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Horizon {
+    /// How many times the mean.
+    pub times: f32,
+    /// Whether the distances of the metric are squares already.
+    pub squares: bool,
+}
+
+impl Horizon {
+    /// Distances that the mean is of, where there are as many.
+    pub const NEAREST: usize = 10;
+
+    /// So many times the mean, in distances of this metric; `None` for one whose values are no distances.
+    #[must_use]
+    pub fn new(metric: Metric, times: f32) -> Option<Self> {
+        let squares = match metric {
+            Metric::InnerProduct => return None,
+            Metric::SqEuclidean | Metric::Cosine | Metric::Correlation => true,
+            Metric::Euclidean | Metric::Manhattan | Metric::Chebyshev => false,
+        };
+        Some(Self { times, squares })
+    }
+
+    /// How many of the nearest are within it, by their distances, ascending; +∞ is one that is not there. The nearest one is in
+    /// any case.
+    #[must_use]
+    pub fn kept(self, distances: &[f32]) -> usize {
+        let there = self.ratios(distances);
+        there.partition_point(|&ratio| ratio <= self.times).max(1).min(there.len())
+    }
+
+    /// How many times the mean each squared distance is, of those that are there.
+    #[must_use]
+    pub fn ratios(self, distances: &[f32]) -> Vec<f32> {
+        let there = &distances[..distances.partition_point(|distance| distance.is_finite())];
+        let square = |&distance: &f32| if self.squares { f64::from(distance) } else { f64::from(distance).powi(2) };
+        let nearest = &there[..there.len().min(Self::NEAREST)];
+        let mean = nearest.iter().map(square).sum::<f64>() / nearest.len().max(1) as f64;
+        #[allow(clippy::cast_possible_truncation)]
+        let ratio = |distance: &f32| if square(distance) > 0.0 { (square(distance) / mean) as f32 } else { 0.0 };
+        there.iter().map(ratio).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_is_near_beside_the_mean_of_the_nearest() {
+        let horizon = |metric, times| Horizon::new(metric, times).unwrap();
+        let distances = [1.0, 1.0, 2.0, 3.0];
+        // Squares 1, 1, 4, 9 have the mean 3.75.
+        assert_eq!(horizon(Metric::Euclidean, 1.0).kept(&distances), 2);
+        assert_eq!(horizon(Metric::Euclidean, 1.1).kept(&distances), 3);
+        assert_eq!(horizon(Metric::Euclidean, 2.4).kept(&distances), 4);
+        // And these, as squares, 1.75.
+        assert_eq!(horizon(Metric::Cosine, 1.1).kept(&distances), 2);
+        assert_eq!(horizon(Metric::Cosine, 1.2).kept(&distances), 3);
+        let long = [vec![1.0; Horizon::NEAREST], vec![2.0, 100.0]].concat();
+        assert_eq!(horizon(Metric::SqEuclidean, 2.0).kept(&long), 11, "those behind the first ten are not in the mean");
+        assert_eq!(Horizon::new(Metric::InnerProduct, 1.0), None);
+    }
+
+    #[test]
+    fn the_nearest_is_kept_and_nothing_that_is_not_there() {
+        let horizon = Horizon::new(Metric::Euclidean, 0.0).unwrap();
+        assert_eq!(horizon.kept(&[5.0, 6.0]), 1);
+        assert_eq!(horizon.kept(&[0.0, 0.0, 1.0]), 2);
+        assert_eq!(horizon.kept(&[f32::INFINITY; 2]), 0);
+        assert_eq!(horizon.kept(&[]), 0);
+        assert_eq!(Horizon { times: f32::MAX, squares: true }.kept(&[1.0, 2.0, f32::INFINITY]), 2);
+    }
 }

@@ -22,6 +22,7 @@ use atlasknn::store::IoCounters;
 use atlasknn::store::index::{Encoding, Index};
 use atlasknn::topk::TopK;
 use atlasknn::units::{ByteCount, K};
+use atlasknn::visit::Horizon;
 use serde_json::{Value, json};
 
 /// When each stage began and how long it took.
@@ -63,6 +64,23 @@ pub fn build(rows: &Path, out: &Path, lists: Option<u64>, device: usize, memory:
         "read_seconds": outcome.seconds.read, "write_seconds": outcome.seconds.write, "stages": stages,
         "gpairs": outcome.pairs as f64 / 1e9, "wall_seconds": began.elapsed().as_secs_f64(),
     })
+}
+
+/// Lists that each query visits: at most so many, within a horizon.
+#[derive(Clone, Copy, Debug)]
+pub struct Probes {
+    nprobe: usize,
+    horizon: Option<f32>,
+}
+
+impl std::str::FromStr for Probes {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (nprobe, horizon) = text.split_once('@').map_or((text, None), |(nprobe, times)| (nprobe, Some(times)));
+        let horizon = horizon.map(str::parse).transpose().map_err(|why| format!("{why}"))?;
+        Ok(Self { nprobe: nprobe.parse().map_err(|why| format!("{why}"))?, horizon })
+    }
 }
 
 /// An index in memory, its rows in partitions as a plan would cut them.
@@ -108,12 +126,13 @@ impl Loaded {
         &self,
         (engine, pool): (&mut GpuEngine, &rayon::ThreadPool),
         queries: &RowBlock,
-        (k, nprobe): (K, usize),
+        (k, Probes { nprobe, horizon }): (K, Probes),
         repeats: usize,
     ) -> (TopK, Value) {
         let router = Probing::new(Metric::Euclidean, Arc::clone(&self.lists), nprobe, self.cut.clone());
+        let router = router.within(horizon.and_then(|times| Horizon::new(Metric::Euclidean, times)));
         let landmarks = Landmarks::of(&router, self.told_at_a_time(engine, queries, nprobe)).expect("centroids");
-        let (mut times, mut found) = (vec![Vec::new(); 5], None);
+        let (mut times, mut found, mut visited) = (vec![Vec::new(); 5], None, 0);
         for repeat in 0..=repeats {
             let mut at = Instant::now();
             let mut lap = |of: usize| {
@@ -142,15 +161,17 @@ impl Loaded {
             lap(3);
             found = Some(engine.finish().expect("finish"));
             lap(4);
+            visited = near.iter().filter(|list| **list != u32::MAX).count();
         }
         let medians: Vec<f64> = times.into_iter().map(median).collect();
         let (search, total) = (medians[0] + medians[2] + medians[3], medians.iter().sum::<f64>());
         let rows = queries.rows() as f64;
+        let visited = visited as f64 / rows;
         let told = json!({
-            "lists": self.lists.len(), "nprobe": nprobe, "partitions": self.parts.len(), "queries": queries.rows(),
+            "lists": self.lists.len(), "nprobe": nprobe, "horizon": horizon, "visited": visited, "partitions": self.parts.len(), "queries": queries.rows(),
             "queries_per_s": rows / search, "queries_per_s_with_copies": rows / total, "seconds": search,
             "near": medians[0], "begin": medians[1], "route": medians[2], "visit": medians[3], "finish": medians[4],
-            "pairs_per_query": nprobe as f64 * self.lists.rows_per_visit(),
+            "pairs_per_query": visited * self.lists.rows_per_visit(),
         });
         (found.expect("a result"), told)
     }
@@ -161,6 +182,7 @@ impl Loaded {
         let input = ListsInput {
             lists: self.lists.len() as u64,
             nearest: nprobe as u64,
+            visited: nprobe as f64,
             bounded: false,
             rows_per_visit: self.lists.rows_per_visit(),
             ranking: Some(engine.limits(queries.dim(), nearest)),

@@ -125,10 +125,11 @@ fn approach(args: &How) -> Result<request::How, Usage> {
             Method::Auto => request::Method::Auto,
         },
         index: args.index.clone(),
-        probes: match (args.nprobe, args.recall) {
-            (Some(nprobe), _) => Probes::Lists(nprobe.get()),
-            (None, Some(recall)) => Probes::Recall(recall),
-            (None, None) => Probes::Auto,
+        probes: match (args.nprobe, args.horizon, args.recall) {
+            (Some(nprobe), Some(times), _) => Probes::Within(nprobe.get(), times),
+            (Some(nprobe), None, _) => Probes::Lists(nprobe.get()),
+            (None, _, Some(recall)) => Probes::Recall(recall),
+            (None, _, None) => Probes::Auto,
         },
         strict: args.strict,
         refine: !args.no_refine,

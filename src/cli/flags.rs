@@ -60,6 +60,10 @@ pub struct How {
     /// Look into so many lists of the index; makes auto ivf
     #[arg(long, value_name = "N", conflicts_with = "recall")]
     pub nprobe: Option<NonZeroU32>,
+    /// Of those lists, leave out what is farther from the cell, squared, than so many times the mean of the ten nearest: cells
+    /// in the middle of a list need few [default: none is left out]
+    #[arg(long, value_name = "TIMES", requires = "nprobe", value_parser = values::times)]
+    pub horizon: Option<f64>,
     /// Look into as many lists as find this share of the true neighbours, tried on a sample of the query first; makes auto
     /// ivf [default: 0.99]. With hnsw, warn where a sample shows that fewer were found
     #[arg(long, value_name = "SHARE", value_parser = values::recall)]

@@ -154,6 +154,14 @@ pub fn recall(text: &str) -> Result<f64, String> {
     }
 }
 
+/// A number above 0.
+pub fn times(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if value > 0.0 && value.is_finite() => Ok(value),
+        _ => Err("write a number above 0, for example 1.4".to_owned()),
+    }
+}
+
 /// A number from 0 to 1.
 pub fn share(text: &str) -> Result<f32, String> {
     match text.parse::<f32>() {

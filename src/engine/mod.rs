@@ -16,7 +16,7 @@ use crate::error::EngineError;
 pub use crate::plan::EngineLimits;
 use crate::topk::TopK;
 use crate::units::K;
-pub use crate::visit::{Visit, VisitQueries};
+pub use crate::visit::{Horizon, Visit, VisitQueries};
 
 /// The group of a row that belongs to none: it is never excluded.
 pub const NO_GROUP: u32 = u32::MAX;
@@ -99,12 +99,18 @@ pub trait Engine: Send {
     fn visit(&mut self, part: &Arc<Partition>, visits: &[Visit]) -> Result<(), EngineError>;
 
     /// The ids of the rows of a partition that are nearest each query of the block, nearest first, excluded ones too:
-    /// `queries × k`, [`u32::MAX`] behind the last where there are fewer. Works on `at_a_time` queries at a time. What was
-    /// found since `begin` stays as it is.
+    /// `queries × k`, [`u32::MAX`] behind the last where there are fewer or those are beyond `horizon`. Works on `at_a_time`
+    /// queries at a time. What was found since `begin` stays as it is.
     ///
     /// # Errors
     /// As `visit`; a partition with groups, a mask or ids that are no 32 bits, which landmarks have not.
-    fn nearest(&mut self, part: &Arc<Partition>, k: K, at_a_time: usize) -> Result<Vec<u32>, EngineError>;
+    fn nearest(
+        &mut self,
+        part: &Arc<Partition>,
+        k: K,
+        horizon: Option<Horizon>,
+        at_a_time: usize,
+    ) -> Result<Vec<u32>, EngineError>;
 
     /// Each query's k-th best distance so far, +∞ where it has fewer than k.
     ///
@@ -147,7 +153,7 @@ fn nearest_in_pieces(
     engine: &mut dyn Engine,
     queries: &RowBlock,
     part: &Arc<Partition>,
-    k: K,
+    (k, horizon): (K, Option<Horizon>),
     at_a_time: usize,
 ) -> Result<Vec<u32>, EngineError> {
     check_landmarks(part)?;
@@ -159,7 +165,12 @@ fn nearest_in_pieces(
         engine.begin(&piece, k, &Exclude::Nothing)?;
         engine.visit(part, std::slice::from_ref(&visit))?;
         let found = engine.finish()?;
-        near.extend(found.ids().iter().map(|&id| u32::try_from(id).unwrap_or(u32::MAX)));
+        for row in 0..found.rows() {
+            let (ids, distances) = found.row(row);
+            let kept = horizon.map_or(k.get(), |horizon| horizon.kept(distances));
+            near.extend(ids.iter().take(kept).map(|&id| u32::try_from(id).unwrap_or(u32::MAX)));
+            near.resize((near.len()).next_multiple_of(k.get()), u32::MAX);
+        }
     }
     Ok(near)
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use super::visits::check_visits;
-use super::{Engine, EngineLimits, Exclude, Partition, Visit, VisitQueries};
+use super::{Engine, EngineLimits, Exclude, Horizon, Partition, Visit, VisitQueries};
 use crate::block::RowBlock;
 use crate::error::EngineError;
 use crate::plan::DeviceLimits;
@@ -160,10 +160,16 @@ impl Engine for Several {
         .map(drop)
     }
 
-    fn nearest(&mut self, part: &Arc<Partition>, k: K, at_a_time: usize) -> Result<Vec<u32>, EngineError> {
+    fn nearest(
+        &mut self,
+        part: &Arc<Partition>,
+        k: K,
+        horizon: Option<Horizon>,
+        at_a_time: usize,
+    ) -> Result<Vec<u32>, EngineError> {
         // All work at once.
         let each = at_a_time.div_ceil(self.engines.len());
-        Ok(self.each("nearest", |engine, _| engine.nearest(part, k, each))?.concat())
+        Ok(self.each("nearest", |engine, _| engine.nearest(part, k, horizon, each))?.concat())
     }
 
     fn bounds(&mut self) -> Result<Vec<f32>, EngineError> {

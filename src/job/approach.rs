@@ -23,6 +23,7 @@ use crate::route::ivf::{Bounded, Cut, Lists, Probing, nearest_by_engine, refusal
 use crate::store::index::{Encoding, Index};
 use crate::store::prepared::Preparation;
 use crate::units::K;
+use crate::visit::Horizon;
 
 /// Lists that give each query its bound. Fewer give worse bounds, more are visited for nothing: between 2 and 16 it hardly
 /// matters.
@@ -39,24 +40,56 @@ fn refuse<T>(message: impl Into<String>) -> Result<T, Error> {
     Err(JobError::Refused(message.into()).into())
 }
 
-/// Lists that are visited of so many where nothing is known yet.
-#[must_use]
-pub fn guessed(lists: usize) -> usize {
-    (lists / GUESSED_SHARE).clamp(*GUESSED.start(), *GUESSED.end()).min(lists)
+/// A horizon is measured in distances.
+fn check_horizon(probes: Probes, metric: Metric) -> Result<(), Error> {
+    if matches!(probes, Probes::Within(..)) && Horizon::new(metric, 1.0).is_none() {
+        return refuse(format!("--horizon is about distances, and {metric} is none; use --nprobe alone"));
+    }
+    Ok(())
+}
+
+/// Which lists are visited.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Near {
+    /// At most so many, the nearest.
+    pub nprobe: usize,
+    /// None beyond this [`Horizon`], in times the mean.
+    pub horizon: Option<f64>,
+    /// How many that are of a query, on average, as far as is known.
+    pub visited: f64,
+    /// Whether this is a guess, to be replaced before the search begins.
+    pub guess: bool,
+}
+
+impl Near {
+    /// The nearest so many.
+    #[must_use]
+    pub fn nearest(nprobe: usize) -> Self {
+        Self { nprobe, horizon: None, visited: nprobe as f64, guess: false }
+    }
+
+    /// What is asked for, of so many lists.
+    #[must_use]
+    pub fn of(probes: Probes, lists: usize) -> Self {
+        let at_most = |nprobe: u32| usize::try_from(nprobe).unwrap_or(usize::MAX).min(lists);
+        match probes {
+            Probes::Lists(nprobe) => Self::nearest(at_most(nprobe)),
+            Probes::Within(nprobe, times) => Self { horizon: Some(times), ..Self::nearest(at_most(nprobe)) },
+            _ => Self {
+                guess: true,
+                ..Self::nearest((lists / GUESSED_SHARE).clamp(*GUESSED.start(), *GUESSED.end()).min(lists))
+            },
+        }
+    }
 }
 
 /// What is visited.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Approach {
     /// Every row.
     All,
-    /// So many lists near each query.
-    Near {
-        /// How many.
-        nprobe: usize,
-        /// Whether that is a guess, to be replaced before the search begins.
-        guess: bool,
-    },
+    /// Lists near each query.
+    Near(Near),
     /// Every list that may hold a neighbour.
     Within,
     /// What a graph of the reference leads to.
@@ -69,7 +102,7 @@ impl Approach {
     pub fn method(self) -> &'static str {
         match self {
             Self::All | Self::Within => "exact",
-            Self::Near { .. } => "ivf",
+            Self::Near(_) => "ivf",
             Self::Graph => "hnsw",
         }
     }
@@ -85,20 +118,21 @@ impl Approach {
     ///
     /// # Errors
     /// Choices that do not go together.
-    pub fn without_index(how: &How, foreseen: Foreseen) -> Result<Vec<Self>, Error> {
+    pub fn without_index(how: &How, foreseen: Foreseen, metric: Metric) -> Result<Vec<Self>, Error> {
+        check_horizon(how.probes, metric)?;
         let asked_for_lists = how.probes != Probes::Auto;
         if !how.refine {
             return refuse(
                 "--no-refine is about what a compressed index finds; name the index with --index, or leave it out",
             );
         }
-        let near = foreseen.approach(how.probes);
+        let near = Self::Near(Near::of(how.probes, foreseen.lists()));
         match how.method {
             Method::Exact if how.strict => refuse(STRICT_OF_EXACT),
             Method::Exact if asked_for_lists => refuse(PROBES_OF_EXACT),
             Method::Exact => Ok(vec![Self::All]),
             Method::Ivf => Ok(vec![near]),
-            Method::Hnsw if matches!(how.probes, Probes::Lists(_)) => {
+            Method::Hnsw if matches!(how.probes, Probes::Lists(_) | Probes::Within(..)) => {
                 refuse("--nprobe is about the lists of --method ivf; a graph has --hnsw-ef")
             }
             Method::Hnsw => Ok(vec![Self::Graph]),
@@ -112,6 +146,7 @@ impl Approach {
     /// # Errors
     /// Choices that do not go together.
     pub fn through(how: &How, through: &Through, metric: Metric) -> Result<Vec<Self>, Error> {
+        check_horizon(how.probes, metric)?;
         let asked_for_lists = how.probes != Probes::Auto;
         let codes = through.index.encoding() != Encoding::F32;
         if !how.refine && !codes {
@@ -122,10 +157,7 @@ impl Approach {
                 "--recall counts on exact distances for what is found in the lists; leave out --no-refine, or use --nprobe",
             );
         }
-        let near = match how.probes {
-            Probes::Lists(nprobe) => Self::Near { nprobe: through.at_most(nprobe), guess: false },
-            _ => Self::Near { nprobe: guessed(through.lists.len()), guess: true },
-        };
+        let near = Self::Near(Near::of(how.probes, through.lists.len()));
         match how.method {
             Method::Exact if how.strict => refuse(STRICT_OF_EXACT),
             Method::Exact if asked_for_lists => refuse(PROBES_OF_EXACT),
@@ -243,10 +275,6 @@ impl Through {
         8 * (lists * (dim + 1) + threads as u64 * (lists + dim))
     }
 
-    fn at_most(&self, nprobe: u32) -> usize {
-        usize::try_from(nprobe).unwrap_or(usize::MAX).min(self.lists.len())
-    }
-
     /// What the plan must know of lists; `None` where they are not used.
     pub fn input(
         &self,
@@ -255,15 +283,16 @@ impl Through {
         reference: Side,
         engine: &dyn Engine,
     ) -> Option<ListsInput> {
-        let (nearest, bounded) = match approach {
+        let (nearest, visited, bounded) = match approach {
             Approach::All | Approach::Graph => return None,
-            Approach::Near { nprobe, .. } => (nprobe, false),
-            Approach::Within => (SEEDS.min(self.lists.len()), true),
+            Approach::Near(near) => (near.nprobe, near.visited, false),
+            Approach::Within => (SEEDS.min(self.lists.len()), self.lists.len() as f64, true),
         };
         let ranking = nearest_by_engine(request.metric, &self.lists, nearest);
         Some(ListsInput {
             lists: self.lists.len() as u64,
             nearest: nearest as u64,
+            visited,
             bounded,
             rows_per_visit: self.lists.rows_per_visit(),
             ranking: ranking.map(|nearest| engine.limits(self.index.dim(), nearest)),
@@ -311,8 +340,11 @@ pub fn router(
     rows: u64,
 ) -> Box<dyn Router> {
     match (approach, through) {
-        (Approach::Near { nprobe, .. }, Some(through)) => {
-            Box::new(Probing::new(metric, Arc::clone(&through.lists), nprobe, through.cut(plan)))
+        (Approach::Near(near), Some(through)) => {
+            #[allow(clippy::cast_possible_truncation)]
+            let horizon = near.horizon.and_then(|times| Horizon::new(metric, times as f32));
+            let nearest = Probing::new(metric, Arc::clone(&through.lists), near.nprobe, through.cut(plan));
+            Box::new(nearest.within(horizon))
         }
         (Approach::Within, Some(through)) => {
             Box::new(Bounded::new(metric, Arc::clone(&through.lists), SEEDS, through.cut(plan)))

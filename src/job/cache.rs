@@ -6,12 +6,12 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use super::approach::{Approach, guessed};
+use super::approach::Near;
 use super::index::{self, Planned as PlannedIndex};
 use super::inputs::Inputs;
 use super::manifest::FORMAT;
 use super::output;
-use super::request::{IndexRequest, Probes, RunOptions, SearchRequest};
+use super::request::{IndexRequest, RunOptions, SearchRequest};
 use super::run::Run;
 use crate::engine::Engine;
 use crate::error::Error;
@@ -49,15 +49,10 @@ impl Foreseen {
         Self { lists, layout: Layout::new(source.rows(), source.dim() as u64, learned) }
     }
 
-    /// What is visited.
+    /// How many lists it has.
     #[must_use]
-    pub fn approach(self, probes: Probes) -> Approach {
-        match probes {
-            Probes::Lists(n) => {
-                Approach::Near { nprobe: usize::try_from(n).unwrap_or(usize::MAX).min(self.lists), guess: false }
-            }
-            _ => Approach::Near { nprobe: guessed(self.lists), guess: true },
-        }
+    pub fn lists(self) -> usize {
+        self.lists
     }
 
     /// Rows of a list that a query visits.
@@ -88,12 +83,13 @@ impl Foreseen {
 
     /// What the plan must know of lists.
     #[must_use]
-    pub fn input(self, nprobe: usize, k: K, engine: &dyn Engine) -> ListsInput {
+    pub fn input(self, near: Near, k: K, engine: &dyn Engine) -> ListsInput {
         let dim = usize::try_from(self.layout.dim).unwrap_or(usize::MAX);
-        let nearest = u32::try_from(nprobe).ok().and_then(|n| K::new(n).ok());
+        let nearest = u32::try_from(near.nprobe).ok().and_then(|n| K::new(n).ok());
         ListsInput {
             lists: self.lists as u64,
-            nearest: nprobe as u64,
+            nearest: near.nprobe as u64,
+            visited: near.visited,
             bounded: false,
             rows_per_visit: self.rows_per_visit(),
             ranking: nearest.map(|nearest| engine.limits(dim, nearest)),

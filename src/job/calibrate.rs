@@ -1,26 +1,34 @@
 //! How many lists find the recall that is asked for.
 //!
 //! A sample is searched exactly. A true neighbour of a query is found as soon as its list is among those that the query
-//! visits, so the rank of that list, query by query, gives the recall of every number of lists at once.
+//! visits, so the rank of that list, query by query, gives the recall of every number of lists at once; and how far it is
+//! beside the nearest lists, that of every horizon. Some more lists at most, and a horizon, are far fewer lists on average.
 
 use std::collections::HashMap;
 
-use super::approach::{Approach, Through};
+use super::approach::{Approach, Near, Through};
 use super::manifest::Manifest;
 use super::planned::Planned;
 use super::run::Run;
 use super::sample::Sample;
 use crate::block::{RowBlock, RowIds};
 use crate::error::{Error, JobError};
-use crate::route::ivf::list_ranks;
+use crate::route::ivf::{list_ranks, list_ratios};
 use crate::schedule::progress::Stage;
 use crate::store::index::Encoding;
 use crate::topk::TopK;
+use crate::units::K;
+use crate::visit::Horizon;
 
 /// Distinguishes the sample of a calibration from others of the same seed.
 const SEED: u64 = 0x6361_6c69_6272;
 /// Standard errors that the recall of the sample is to be above the one asked for, so that other queries have it as well.
 const MARGIN: f64 = 2.0;
+/// More lists, as a share, than are enough without a horizon: queries between lists need them, where others make do with few.
+/// On clusters and on word vectors twice as many more would change the average by a few percent.
+const MORE_LISTS: f64 = 0.25;
+/// Steps that a horizon of once the mean is made of.
+const HORIZON_STEPS: f64 = 1e3;
 /// Ids of the index that are read at a time.
 const IDS_AT_ONCE: u64 = 1 << 16;
 
@@ -32,27 +40,35 @@ impl Planned<'_> {
     /// The first error of reading or searching; a plan that no longer fits.
     pub fn settle(&mut self, earlier: Option<&Manifest>, run: &Run<'_>) -> Result<(), Error> {
         self.settle_as_before(earlier, run)?;
-        let (Approach::Near { guess: true, .. }, Some(recall)) = (self.approach, self.request.how.probes.recall())
-        else {
-            return Ok(());
-        };
+        let Some(recall) = self.to_settle() else { return Ok(()) };
         let seed = self.request.run.seed ^ SEED;
         let sample = Sample::search(self, seed, Stage::Calibrate, run)?;
         let Some(through) = &self.through else { return Ok(()) };
-        let ranks = ranks(self, through, &sample, run)?;
+        let queries =
+            RowBlock::new(RowIds::Range(0..sample.rows.len() as u64), through.index.dim(), sample.values.clone())?;
+        let ranks = ranks(self, through, &sample, &queries, run)?;
         let lists = through.lists.len();
-        let nprobe = enough(&ranks, lists, recall);
+        let metric = self.request.metric;
+        let fewest = enough(lists, recall, |nprobe| shares(&ranks, nprobe));
+        let ratios = |n| {
+            Some(Horizon::new(metric, 1.0)?)
+                .map(|any| run.pool.install(|| list_ratios(metric, &through.lists, &queries, n, any)))
+        };
+        let near = within(&ranks, fewest, lists, recall, ratios).unwrap_or(Near::nearest(fewest));
         let encoding = through.index.encoding();
         let lost = if encoding == Encoding::F32 {
             String::new()
         } else {
             format!("; what {} loses of them is not counted, and the audit will tell", encoding.name())
         };
-        run.observer.note(&format!(
-            "visiting {nprobe} of {lists} lists: {} of a sample's true neighbours are there, for a recall of {recall}{lost}",
-            mean(&shares(&ranks, nprobe))
-        ));
-        self.visit_lists(nprobe, run)
+        let which = match near {
+            Near { nprobe, horizon: None, .. } => format!("{nprobe} of {lists} lists"),
+            Near { nprobe, horizon: Some(times), visited, .. } => {
+                format!("{visited:.1} of {lists} lists on average, as --nprobe {nprobe} --horizon {times} does")
+            }
+        };
+        run.observer.note(&format!("visiting {which}: so a sample finds a recall of {recall}{lost}"));
+        self.visit_lists(near, run)
     }
 
     /// The same where no sample is needed for it: as the `earlier` run did, or with all lists. Leaves it open otherwise.
@@ -60,39 +76,54 @@ impl Planned<'_> {
     /// # Errors
     /// Any I/O error; a plan that no longer fits.
     pub fn settle_as_before(&mut self, earlier: Option<&Manifest>, run: &Run<'_>) -> Result<(), Error> {
-        let (Approach::Near { guess: true, .. }, Some(recall)) = (self.approach, self.request.how.probes.recall())
-        else {
-            return Ok(());
-        };
+        let Some(recall) = self.to_settle() else { return Ok(()) };
         let Some(through) = &self.through else { return Ok(()) };
         if recall >= 1.0 {
             // What held for a sample is no promise for the others.
             let all = through.lists.len();
-            return self.visit_lists(all, run);
+            return self.visit_lists(Near::nearest(all), run);
         }
         let Some(earlier) = earlier else { return Ok(()) };
-        self.known(earlier, recall)?.map_or(Ok(()), |nprobe| self.visit_lists(nprobe, run))
+        self.known(earlier, recall)?.map_or(Ok(()), |near| self.visit_lists(near, run))
+    }
+
+    /// The recall that a sample has yet to find the lists for.
+    fn to_settle(&self) -> Option<f64> {
+        matches!(self.approach, Approach::Near(near) if near.guess).then(|| self.request.how.probes.recall()).flatten()
     }
 
     /// What an earlier run of the same job settled on.
-    fn known(&self, earlier: &Manifest, recall: f64) -> Result<Option<usize>, Error> {
+    fn known(&self, earlier: &Manifest, recall: f64) -> Result<Option<Near>, Error> {
         let (then, now) = (&earlier.parameters, self.parameters()?);
         let same = ["index", "seed", "k", "metric"].into_iter().all(|key| then[key] == now[key]);
+        if !same || then["recall"].as_f64() != Some(recall) {
+            return Ok(None);
+        }
         let nprobe = then["nprobe"].as_u64().and_then(|nprobe| usize::try_from(nprobe).ok());
-        Ok(nprobe.filter(|_| same && then["recall"].as_f64() == Some(recall)))
+        let (horizon, visited) = (serde_json::from_value(then["horizon"].clone()).ok(), then["lists_visited"].as_f64());
+        Ok(nprobe.zip(horizon).zip(visited).map(|((nprobe, horizon), visited)| Near {
+            nprobe,
+            horizon,
+            visited,
+            guess: false,
+        }))
     }
 }
 
 /// For each query of the sample, from 0, the ranks of the lists of its true neighbours.
-fn ranks(planned: &Planned<'_>, through: &Through, sample: &Sample, run: &Run<'_>) -> Result<Vec<Vec<usize>>, Error> {
+fn ranks(
+    planned: &Planned<'_>,
+    through: &Through,
+    sample: &Sample,
+    queries: &RowBlock,
+    run: &Run<'_>,
+) -> Result<Vec<Vec<usize>>, Error> {
     let list_of = lists_of(&sample.truth, through, run)?;
-    let ids = RowIds::Range(0..sample.rows.len() as u64);
-    let queries = RowBlock::new(ids, through.index.dim(), sample.values.clone())?;
     // An id that the index does not have is found by no number of lists.
     let list = |id: &u64| list_of.get(id).copied().unwrap_or(usize::MAX);
     let lists = |row: usize| sample.truth.neighbours(row).0.iter().map(list).collect();
     let lists: Vec<Vec<usize>> = (0..queries.rows()).map(lists).collect();
-    Ok(run.pool.install(|| list_ranks(planned.request.metric, &through.lists, &queries, &lists)))
+    Ok(run.pool.install(|| list_ranks(planned.request.metric, &through.lists, queries, &lists)))
 }
 
 /// The list of each true neighbour, `usize::MAX` of one that the index does not have.
@@ -116,17 +147,59 @@ fn lists_of(truth: &TopK, through: &Through, run: &Run<'_>) -> Result<HashMap<u6
     Ok(lists)
 }
 
-/// The least number of lists whose recall is certain to be enough, all of them where none is.
-fn enough(ranks: &[Vec<usize>], lists: usize, recall: f64) -> usize {
-    let is_enough = |nprobe: usize| {
-        let shares = shares(ranks, nprobe);
+/// A horizon, and some more lists than without one, that find as much with fewer on average; `None` where there is none.
+/// `ratios` are those of a horizon, of so many lists nearest each query.
+fn within(
+    ranks: &[Vec<usize>],
+    fewest: usize,
+    lists: usize,
+    recall: f64,
+    ratios: impl FnOnce(usize) -> Option<Vec<Vec<f32>>>,
+) -> Option<Near> {
+    // What is beyond what an engine ranks has no ratios that are its own.
+    let most = lists.min(usize::try_from(K::MAX).unwrap_or(usize::MAX));
+    if fewest > most {
+        return None;
+    }
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    let nprobe = ((fewest as f64 * (1.0 + MORE_LISTS)).ceil() as usize).min(most);
+    let ratios = ratios(nprobe)?;
+    // Each neighbour is found from a horizon on, none of those in lists beyond the last one.
+    let of_query = |(ranks, ratios): (&Vec<usize>, &Vec<f32>)| -> Vec<usize> {
+        let found_from = |rank: &usize| match ratios.get(*rank) {
+            // The nearest list is visited in any case.
+            Some(_) if *rank == 0 => 0,
+            Some(&ratio) => step_of(ratio),
+            None => usize::MAX,
+        };
+        ranks.iter().map(found_from).collect()
+    };
+    let found_from: Vec<Vec<usize>> = ranks.iter().zip(&ratios).map(of_query).collect();
+    let largest = found_from.iter().flatten().filter(|step| **step < usize::MAX).max().copied().unwrap_or(0);
+    let step = enough(largest + 1, recall, |steps| shares(&found_from, steps + 1));
+    let times = step as f64 / HORIZON_STEPS;
+    let kept = |ratios: &Vec<f32>| ratios.partition_point(|ratio| f64::from(*ratio) <= times).max(1) as f64;
+    let visited = ratios.iter().map(kept).sum::<f64>() / ratios.len().max(1) as f64;
+    (visited < fewest as f64).then_some(Near { nprobe, horizon: Some(times), visited, guess: false })
+}
+
+/// The first step of a horizon that has this ratio within it.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+fn step_of(ratio: f32) -> usize {
+    (f64::from(ratio) * HORIZON_STEPS).ceil() as usize + 1
+}
+
+/// The least number of lists, or steps, whose recall is certain to be enough, `most` where none is.
+fn enough(most: usize, recall: f64, shares: impl Fn(usize) -> Vec<f64>) -> usize {
+    let is_enough = |n: usize| {
+        let shares = shares(n);
         let mean = mean(&shares);
         let variance =
             shares.iter().map(|share| (share - mean).powi(2)).sum::<f64>() / (shares.len() as f64 - 1.0).max(1.0);
         // Sums of shares are off by their last digits.
         mean - MARGIN * (variance / shares.len().max(1) as f64).sqrt() >= recall - 1e-9
     };
-    let (mut low, mut high) = (1, lists.max(1));
+    let (mut low, mut high) = (1, most.max(1));
     while low < high {
         let middle = usize::midpoint(low, high);
         if is_enough(middle) { high = middle } else { low = middle + 1 }
@@ -134,9 +207,10 @@ fn enough(ranks: &[Vec<usize>], lists: usize, recall: f64) -> usize {
     low
 }
 
-/// The share of each query's neighbours that so many lists hold; queries without neighbours are left out.
-fn shares(ranks: &[Vec<usize>], nprobe: usize) -> Vec<f64> {
-    let found = |ranks: &Vec<usize>| ranks.iter().filter(|rank| **rank < nprobe).count() as f64 / ranks.len() as f64;
+/// The share of each query's neighbours that are found at a rank, or from a step on, below `n`; queries without neighbours
+/// are left out.
+fn shares(ranks: &[Vec<usize>], n: usize) -> Vec<f64> {
+    let found = |ranks: &Vec<usize>| ranks.iter().filter(|rank| **rank < n).count() as f64 / ranks.len() as f64;
     ranks.iter().filter(|ranks| !ranks.is_empty()).map(found).collect()
 }
 
@@ -148,13 +222,17 @@ fn mean(shares: &[f64]) -> f64 {
 mod tests {
     use super::*;
 
+    fn of(ranks: &[Vec<usize>]) -> impl Fn(usize) -> Vec<f64> {
+        |n| shares(ranks, n)
+    }
+
     #[test]
     fn the_number_of_lists_follows_from_the_ranks_of_the_neighbours_lists() {
         // Of each of 1,000 queries nine neighbours are in the nearest list and one in the fifth.
         let ranks: Vec<Vec<usize>> = (0..1_000).map(|_| [vec![0; 9], vec![4]].concat()).collect();
-        assert_eq!(enough(&ranks, 20, 0.9), 1);
-        assert_eq!(enough(&ranks, 20, 0.91), 5);
-        assert_eq!(enough(&ranks, 20, 1.0), 5);
+        assert_eq!(enough(20, 0.9, of(&ranks)), 1);
+        assert_eq!(enough(20, 0.91, of(&ranks)), 5);
+        assert_eq!(enough(20, 1.0, of(&ranks)), 5);
         assert_eq!(shares(&ranks, 1)[..2], [0.9, 0.9]);
     }
 
@@ -163,13 +241,13 @@ mod tests {
         // One query in ten has all its neighbours in the third list, so two standard errors are 0.06 of 100 queries.
         let ranks: Vec<Vec<usize>> = (0..100).map(|q| vec![if q % 10 == 0 { 2 } else { 0 }; 5]).collect();
         assert_eq!(mean(&shares(&ranks, 1)), 0.9);
-        assert_eq!(enough(&ranks, 9, 0.89), 3, "0.9 of this sample may be 0.85 of another");
-        assert_eq!(enough(&ranks, 9, 0.83), 1);
+        assert_eq!(enough(9, 0.89, of(&ranks)), 3, "0.9 of this sample may be 0.85 of another");
+        assert_eq!(enough(9, 0.83, of(&ranks)), 1);
     }
 
     #[test]
     fn a_sample_without_neighbours_needs_one_list_and_an_impossible_recall_all() {
-        assert_eq!(enough(&[vec![], vec![]], 9, 0.99), 1);
-        assert_eq!(enough(&[vec![9], vec![9]], 9, 0.99), 9);
+        assert_eq!(enough(9, 0.99, of(&[vec![], vec![]])), 1);
+        assert_eq!(enough(9, 0.99, of(&[vec![9], vec![9]])), 9);
     }
 }

@@ -58,15 +58,19 @@ pub fn without_its_index(
 /// Takes over what only the index would tell. How many lists are visited is the earlier run's choice where this one leaves
 /// it open.
 fn remember(parameters: &mut Value, earlier: &Value, planned: &Planned<'_>) {
-    let (Approach::Near { .. }, Some(parameters)) = (planned.approach, parameters.as_object_mut()) else { return };
+    let (Approach::Near(near), Some(parameters)) = (planned.approach, parameters.as_object_mut()) else { return };
     let probes = planned.request.how.probes;
+    let chosen = |key, own: Value| if near.guess { earlier[key].clone() } else { own };
     let nprobe = match probes {
-        Probes::Lists(lists) => json!(lists),
+        // However many there were.
+        Probes::Lists(lists) | Probes::Within(lists, _) => json!(lists),
         _ => earlier["nprobe"].clone(),
     };
     let known = [
         ("index", earlier["index"].clone()),
         ("nprobe", nprobe),
+        ("horizon", chosen("horizon", json!(near.horizon))),
+        ("lists_visited", chosen("lists_visited", json!(near.visited))),
         ("recall", json!(probes.recall())),
         ("candidates", json!(planned.candidates().get())),
         ("refined", json!(false)),

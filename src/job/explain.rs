@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::approach::{Approach, Through};
+use super::approach::{Approach, Near, Through};
 use super::cache::OwnIndex;
 use super::planned::Planned;
 use super::report::{duration, grouped, pairs};
@@ -143,8 +143,9 @@ impl Explained {
 
     /// How many lists are visited, and how that is found out and checked.
     fn near(&mut self, planned: &Planned<'_>, lists: usize) -> Result<(), Error> {
-        let Approach::Near { nprobe, guess } = planned.approach else { return Ok(()) };
+        let Approach::Near(Near { nprobe, horizon, guess, .. }) = planned.approach else { return Ok(()) };
         let (nprobe, lists) = (grouped(nprobe as u64), grouped(lists as u64));
+        let within = horizon.map_or(String::new(), |times| format!(", without those beyond a horizon of {times}"));
         let recall = planned.request.how.probes.recall().filter(|_| guess);
         self.add(
             "lists",
@@ -153,7 +154,7 @@ impl Explained {
                     "about {nprobe} of {lists}: as many as find {recall} of the neighbours of a sample, which is searched \
                      first"
                 ),
-                None => format!("the nearest {nprobe} of {lists}"),
+                None => format!("the nearest {nprobe} of {lists}{within}"),
             },
         );
         self.audited(planned, guess)
@@ -176,12 +177,11 @@ impl Explained {
 
     /// The same for programs: what is known of the index, and how it is searched.
     fn tell(&mut self, planned: &Planned<'_>, index: Value) {
-        let (nprobe, guess) = match planned.approach {
-            Approach::Near { nprobe, guess } => (Some(nprobe), guess),
-            _ => (None, false),
-        };
+        let near = if let Approach::Near(near) = planned.approach { Some(near) } else { None };
+        let guess = near.is_some_and(|near| near.guess);
         self.json = index;
-        self.json["nprobe"] = json!(nprobe);
+        self.json["nprobe"] = json!(near.map(|near| near.nprobe));
+        self.json["horizon"] = json!(near.and_then(|near| near.horizon));
         self.json["nprobe_is_a_guess"] = json!(guess);
         let bytes = self.sample.as_ref().map(|sample| samples_bytes(sample, guess));
         self.json["samples_bytes_read"] = json!(bytes);

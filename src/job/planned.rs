@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicU64;
 
 use serde_json::{Value, json};
 
-use super::approach::{Approach, Through};
+use super::approach::{Approach, Near, Through};
 use super::cache::{Foreseen, OwnIndex};
 use super::columns::check_categories;
 use super::engine::{Opened, Subject};
@@ -120,7 +120,7 @@ impl Layout<'_> {
         let queries = &*self.inputs.queries.source;
         let pairs = queries.rows() as f64 * self.pairs_per_query(approach);
         let subject = Subject { metric: request.metric, dim: queries.dim(), k: request.k, pairs };
-        let needs_index = self.through.is_none() && matches!(approach, Approach::Near { .. });
+        let needs_index = self.through.is_none() && matches!(approach, Approach::Near(_));
         let own_index = needs_index.then(|| OwnIndex::plan(request, self.inputs, run)).transpose()?;
         let opened = Opened::new(&request.device, subject, run)?;
         let input = self.input(approach, &opened);
@@ -147,12 +147,12 @@ impl Layout<'_> {
     }
 
     fn pairs_per_query(&self, approach: Approach) -> f64 {
-        let Approach::Near { nprobe, .. } = approach else { return self.inputs.references.source.rows() as f64 };
+        let Approach::Near(near) = approach else { return self.inputs.references.source.rows() as f64 };
         let foreseen = Foreseen::of(self.inputs);
         let (lists, rows) = self
             .through
             .map_or((foreseen.lists, foreseen.rows_per_visit()), |t| (t.lists.len(), t.lists.rows_per_visit()));
-        nprobe as f64 * rows + lists as f64
+        near.visited * rows + lists as f64
     }
 
     fn input(&self, approach: Approach, opened: &Opened) -> SearchInput {
@@ -163,9 +163,9 @@ impl Layout<'_> {
             (Some(through), _) => {
                 (through.side(), through.input(approach, self.request, side(references), &*opened.engine))
             }
-            (None, Approach::Near { nprobe, .. }) => {
+            (None, Approach::Near(near)) => {
                 let foreseen = Foreseen::of(self.inputs);
-                (foreseen.side(), Some(foreseen.input(nprobe, k, &*opened.engine)))
+                (foreseen.side(), Some(foreseen.input(near, k, &*opened.engine)))
             }
             _ => (side(references), None),
         };
@@ -243,7 +243,7 @@ impl<'a> Planned<'a> {
         }
         let mut candidates = match &through {
             Some(through) => Approach::through(&request.how, through, request.metric)?,
-            None => Approach::without_index(&request.how, Foreseen::of(&inputs))?,
+            None => Approach::without_index(&request.how, Foreseen::of(&inputs), request.metric)?,
         };
         if request.compat && through.is_none() {
             candidates.truncate(1);
@@ -281,12 +281,12 @@ impl<'a> Planned<'a> {
         Ok(planned)
     }
 
-    /// Visits so many lists from now on, and plans again for it.
+    /// Visits these lists from now on, and plans again for it.
     ///
     /// # Errors
     /// A plan that does not fit the budget.
-    pub fn visit_lists(&mut self, nprobe: usize, run: &Run<'_>) -> Result<(), Error> {
-        self.approach = Approach::Near { nprobe, guess: false };
+    pub fn visit_lists(&mut self, near: Near, run: &Run<'_>) -> Result<(), Error> {
+        self.approach = Approach::Near(near);
         self.plan_again(run)
     }
 
@@ -343,8 +343,10 @@ impl<'a> Planned<'a> {
         if let (Some(through), Some(parameters)) = (&self.through, parameters.as_object_mut()) {
             // What is exact does not depend on the index, but where an unfinished unit stands does.
             parameters.insert("index".to_owned(), through.fingerprint()?);
-            if let Approach::Near { nprobe, .. } = self.approach {
-                parameters.insert("nprobe".to_owned(), json!(nprobe));
+            if let Approach::Near(near) = self.approach {
+                parameters.insert("nprobe".to_owned(), json!(near.nprobe));
+                parameters.insert("horizon".to_owned(), json!(near.horizon));
+                parameters.insert("lists_visited".to_owned(), json!(near.visited));
                 parameters.insert("recall".to_owned(), json!(request.how.probes.recall()));
                 parameters.insert("candidates".to_owned(), json!(self.candidates().get()));
                 parameters.insert("refined".to_owned(), json!(through.refines(request)));

@@ -80,7 +80,7 @@ impl Sample {
 /// A budget that is too small.
 pub fn plan_sample(planned: &Planned<'_>) -> Result<SearchPlan, Error> {
     let held = planned.lists_bytes();
-    let measured = planned.through.as_ref().filter(|_| matches!(planned.approach, Approach::Near { guess: true, .. }));
+    let measured = planned.through.as_ref().filter(|_| matches!(planned.approach, Approach::Near(near) if near.guess));
     let measured = measured.map_or(0, |through| through.measured_bytes(planned.threads));
     let queries = planned.inputs.queries.source.rows().min(SAMPLE_ROWS);
     let input = SearchInput {

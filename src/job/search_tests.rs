@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicU32;
 
 use super::*;
 use crate::block::RowBlock;
-use crate::engine::{EngineLimits, Exclude, Partition};
+use crate::engine::{EngineLimits, Exclude, Horizon, Partition};
 use crate::job::manifest::Manifest;
 use crate::job::request::{DeviceChoice, DeviceRequest, How, RunOptions, SearchRequest, Within};
 use crate::metric::Metric;
@@ -29,8 +29,14 @@ impl Engine for Lost {
         let lost = |_| EngineError::DeviceLost { adapter: "A card".to_owned() };
         left.map_err(lost).and_then(|_| self.0.visit(part, visits))
     }
-    fn nearest(&mut self, part: &Arc<Partition>, k: K, at_a_time: usize) -> Result<Vec<u32>, EngineError> {
-        self.0.nearest(part, k, at_a_time)
+    fn nearest(
+        &mut self,
+        part: &Arc<Partition>,
+        k: K,
+        horizon: Option<Horizon>,
+        at_a_time: usize,
+    ) -> Result<Vec<u32>, EngineError> {
+        self.0.nearest(part, k, horizon, at_a_time)
     }
     fn bounds(&mut self) -> Result<Vec<f32>, EngineError> {
         self.0.bounds()

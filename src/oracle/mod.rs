@@ -5,6 +5,7 @@ pub mod columns;
 pub mod decode;
 pub mod exact;
 pub mod gather;
+pub mod horizon;
 pub mod merge;
 pub mod numbers;
 pub mod pack;

@@ -32,6 +32,8 @@ pub struct ListsInput {
     pub lists: u64,
     /// Lists that each query is told: those it visits, or those that give it a bound.
     pub nearest: u64,
+    /// How many lists a query visits, on average: no more than it is told, unless bounds decide.
+    pub visited: f64,
     /// Whether each query visits, beyond those, whatever its bound lets through: then any list may be visited.
     pub bounded: bool,
     /// Expected rows of a visited list.
@@ -56,7 +58,7 @@ impl ListsInput {
     #[must_use]
     pub fn pairs(&self, queries: u64, references: u64) -> f64 {
         let all = references as f64;
-        let each = if self.bounded { all } else { (self.nearest as f64 * self.rows_per_visit).min(all) };
+        let each = if self.bounded { all } else { (self.visited * self.rows_per_visit).min(all) };
         queries as f64 * each
     }
 
@@ -135,6 +137,7 @@ mod tests {
         ListsInput {
             lists: 1_000,
             nearest,
+            visited: nearest as f64,
             bounded,
             rows_per_visit: 600.0,
             ranking: None,

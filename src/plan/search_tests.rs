@@ -111,7 +111,16 @@ fn through_lists(input: SearchInput, nearest: u64, bounded: bool) -> SearchInput
     let ranking = Some(EngineLimits { bytes_per_query: 200 + 24 * nearest, ..input.engine.clone() });
     let rows_per_visit = input.references.rows as f64 / 1_800.0;
     let (candidates, refined) = (input.k, None);
-    let lists = ListsInput { lists: 2_000, nearest, bounded, rows_per_visit, ranking, candidates, refined };
+    let lists = ListsInput {
+        lists: 2_000,
+        nearest,
+        visited: nearest as f64,
+        bounded,
+        rows_per_visit,
+        ranking,
+        candidates,
+        refined,
+    };
     SearchInput { lists: Some(lists), ..input }
 }
 
@@ -183,6 +192,7 @@ fn lists_that_stay_are_together_in_memory_so_that_the_nearest_one_comes_first() 
     let lists = ListsInput {
         lists: 2_000,
         nearest: 30,
+        visited: 30.0,
         bounded: false,
         rows_per_visit: 500.0,
         ranking: None,

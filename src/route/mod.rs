@@ -11,7 +11,7 @@ use std::ops::Range;
 
 use crate::block::RowBlock;
 use crate::units::K;
-use crate::visit::Visit;
+use crate::visit::{Horizon, Visit};
 
 /// Says which reference rows a block of queries visits.
 pub trait Router: Send + Sync {
@@ -37,6 +37,8 @@ pub struct Landmarks<'a> {
     pub rows: &'a RowBlock,
     /// How many of them each query is told, at most as many as there are.
     pub nearest: K,
+    /// How far those may be; `None` for however far.
+    pub horizon: Option<Horizon>,
 }
 
 /// What is known of a block when it is routed.
@@ -44,8 +46,8 @@ pub struct Landmarks<'a> {
 pub struct Known<'a> {
     /// The queries.
     pub queries: &'a RowBlock,
-    /// The landmarks nearest each query, nearest first: `rows × nearest`; empty where none were asked for, and in later rounds
-    /// of a block that goes on: the engine that began it may have found others.
+    /// The landmarks nearest each query, nearest first: `rows × nearest`, [`u32::MAX`] for those beyond its horizon; empty where
+    /// none were asked for, and in later rounds of a block that goes on: the engine that began it may have found others.
     pub near: &'a [u32],
     /// Each query's k-th distance so far, +∞ where it has fewer than k; empty in the first round.
     pub bounds: &'a [f32],

@@ -6,12 +6,14 @@ use crate::engine::{Engine, Partition};
 use crate::error::EngineError;
 use crate::route::{self, Router};
 use crate::units::K;
+use crate::visit::Horizon;
 
 /// The landmarks of a router, ready to be searched.
 #[derive(Debug)]
 pub struct Landmarks {
     part: Arc<Partition>,
     nearest: K,
+    horizon: Option<Horizon>,
     /// Queries that are told at a time.
     piece_rows: usize,
 }
@@ -20,17 +22,18 @@ impl Landmarks {
     /// Those of this router, if it has any, to be told to so many queries at a time.
     #[must_use]
     pub fn of(router: &dyn Router, piece_rows: u64) -> Option<Self> {
-        let route::Landmarks { rows, nearest } = router.landmarks()?;
+        let route::Landmarks { rows, nearest, horizon } = router.landmarks()?;
         let piece_rows = usize::try_from(piece_rows.max(1)).unwrap_or(usize::MAX);
-        Some(Self { part: Partition::new(rows.clone()), nearest, piece_rows })
+        Some(Self { part: Partition::new(rows.clone()), nearest, horizon, piece_rows })
     }
 
-    /// The rows of the landmarks nearest each query that the engine has begun with, nearest first: `rows × nearest`.
+    /// The rows of the landmarks nearest each query that the engine has begun with, nearest first: `rows × nearest`,
+    /// [`u32::MAX`] for those beyond its horizon.
     ///
     /// # Errors
     /// Those of the engine.
     pub fn near(&self, engine: &mut dyn Engine) -> Result<Vec<u32>, EngineError> {
-        engine.nearest(&self.part, self.nearest, self.piece_rows)
+        engine.nearest(&self.part, self.nearest, self.horizon, self.piece_rows)
     }
 }
 
@@ -46,7 +49,7 @@ mod tests {
 
     impl Router for Marks {
         fn landmarks(&self) -> Option<route::Landmarks<'_>> {
-            Some(route::Landmarks { rows: &self.0, nearest: K::new(2).unwrap() })
+            Some(route::Landmarks { rows: &self.0, nearest: K::new(2).unwrap(), horizon: None })
         }
         fn route<'r>(&'r self, _: u32, _: &route::Known<'_>) -> Box<dyn route::Route + 'r> {
             unreachable!("only its landmarks are asked for")

@@ -8,7 +8,7 @@ use crate::block::RowBlock;
 use crate::engine::cpu::{CpuConfig, CpuEngine};
 use crate::engine::gpu::tests::adapter;
 use crate::engine::gpu::{DEFAULT_MEMORY, GpuConfig, GpuEngine};
-use crate::engine::{EngineLimits, Exclude, Partition};
+use crate::engine::{EngineLimits, Exclude, Horizon, Partition};
 use crate::metric::Metric;
 use crate::route::all::AllRows;
 use crate::schedule::progress::Silent;
@@ -42,8 +42,14 @@ impl<E: Engine> Engine for Losing<E> {
         }
         self.inner.visit(part, visits)
     }
-    fn nearest(&mut self, part: &Arc<Partition>, k: K, at_a_time: usize) -> Result<Vec<u32>, EngineError> {
-        self.inner.nearest(part, k, at_a_time)
+    fn nearest(
+        &mut self,
+        part: &Arc<Partition>,
+        k: K,
+        horizon: Option<Horizon>,
+        at_a_time: usize,
+    ) -> Result<Vec<u32>, EngineError> {
+        self.inner.nearest(part, k, horizon, at_a_time)
     }
     fn bounds(&mut self) -> Result<Vec<f32>, EngineError> {
         self.inner.bounds()

@@ -7,9 +7,9 @@ use proptest::test_runner::{Config, TestRunner};
 
 use super::{Case, Subject, block, clustered, cut, k, noise, part_of, whole};
 use crate::block::{RowBlock, RowIds};
-use crate::engine::{Exclude, Partition, Visit, VisitQueries};
+use crate::engine::{Exclude, Horizon, Partition, Visit, VisitQueries};
 use crate::metric::Metric;
-use crate::oracle::search::agrees;
+use crate::oracle::{self, search::agrees};
 use crate::topk::TopK;
 use crate::units::K;
 
@@ -241,13 +241,36 @@ pub(crate) fn nearest_rows_are_found_beside_what_was_begun(subject: Subject<'_>)
             let ids: Vec<u32> = alone.ids().iter().map(|&id| u32::try_from(id).unwrap_or(u32::MAX)).collect();
             let mut engine = (subject.make)(metric);
             engine.begin(&queries, k(9), &exclude).expect("begin");
-            assert!(engine.nearest(&grouped, near, at_a_time).is_err(), "landmarks have no groups");
-            assert_eq!(engine.nearest(&landmarks, near, at_a_time).expect("nearest"), ids, "{metric}, {near}");
+            assert!(engine.nearest(&grouped, near, None, at_a_time).is_err(), "landmarks have no groups");
+            assert_eq!(engine.nearest(&landmarks, near, None, at_a_time).expect("nearest"), ids, "{metric}, {near}");
+            for horizon in [1.0, 1.3].into_iter().filter_map(|times| Horizon::new(metric, times)) {
+                let within = within(&alone, horizon);
+                assert!(near < k(5) || within.contains(&u32::MAX), "{metric}, {near}: it leaves something out");
+                let found = engine.nearest(&landmarks, near, Some(horizon), at_a_time).expect("nearest");
+                assert_eq!(found, within, "{metric}, {near}, {horizon:?}");
+            }
             let half = |rows| Visit { rows, queries: VisitQueries::All };
             engine.visit(&part, &[half(0..170)]).expect("visit");
-            assert_eq!(engine.nearest(&landmarks, near, at_a_time).expect("nearest"), ids, "{metric}, {near}, later");
+            assert_eq!(
+                engine.nearest(&landmarks, near, None, at_a_time).expect("nearest"),
+                ids,
+                "{metric}, {near}, later"
+            );
             engine.visit(&part, &[half(170..300)]).expect("visit");
             assert_eq!(engine.finish().expect("finish"), expected, "{metric}, {near}");
         }
     }
+}
+
+/// The landmarks that a horizon leaves of these.
+fn within(near: &TopK, horizon: Horizon) -> Vec<u32> {
+    let of_row = |row: usize| {
+        let (ids, distances) = near.neighbours(row);
+        let distances: Vec<f64> = distances.iter().map(|&distance| f64::from(distance)).collect();
+        let times = f64::from(horizon.times);
+        let kept = oracle::horizon::within(&distances, horizon.squares, Horizon::NEAREST, times);
+        let ids = ids.iter().take(kept).map(|&id| u32::try_from(id).unwrap_or(u32::MAX));
+        ids.chain(std::iter::repeat(u32::MAX)).take(near.k()).collect::<Vec<_>>()
+    };
+    (0..near.rows()).flat_map(of_row).collect()
 }

@@ -38,7 +38,7 @@ use self::simd::Simd;
 use self::task::{Scratch, Search, scratch_bytes};
 use self::tasks::Cutter;
 use super::visits::check_visits;
-use super::{Engine, EngineLimits, Exclude, Partition, Visit, nearest_in_pieces};
+use super::{Engine, EngineLimits, Exclude, Horizon, Partition, Visit, nearest_in_pieces};
 use crate::block::RowBlock;
 use crate::error::EngineError;
 use crate::metric::{EngineKind, Metric};
@@ -200,9 +200,15 @@ impl Engine for CpuEngine {
         Ok(())
     }
 
-    fn nearest(&mut self, part: &Arc<Partition>, k: K, at_a_time: usize) -> Result<Vec<u32>, EngineError> {
+    fn nearest(
+        &mut self,
+        part: &Arc<Partition>,
+        k: K,
+        horizon: Option<Horizon>,
+        at_a_time: usize,
+    ) -> Result<Vec<u32>, EngineError> {
         let begun = self.queries.take().ok_or(EngineError::NotBegun { call: "nearest" })?;
-        let near = nearest_in_pieces(self, &begun.block, part, k, at_a_time);
+        let near = nearest_in_pieces(self, &begun.block, part, (k, horizon), at_a_time);
         self.queries = Some(begun);
         near
     }

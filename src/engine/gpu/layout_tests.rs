@@ -10,8 +10,8 @@ use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use naga::{AddressSpace, Module, Scalar, TypeInner};
 
 use super::params::{
-    ColumnsParams, DecodeParams, GatherParams, HalfParams, HalfTileParams, Job, Mark, MergeParams, PackParams,
-    TileParams,
+    ColumnsParams, DecodeParams, GatherParams, HalfParams, HalfTileParams, HorizonParams, Job, Mark, MergeParams,
+    PackParams, TileParams,
 };
 use super::tests::every_shader;
 use super::variant::Variant;
@@ -67,6 +67,7 @@ fn twins() -> Vec<Fields> {
             first_tile tiles stride first_reference last_reference tile own_row share again tops_from
             plane pad0 pad1 pad2),
         fields!(GatherParams: slots channels pad0 pad1),
+        fields!(HorizonParams: queries k plane nearest times squares pad0 pad1),
         fields!(DecodeParams: kind rows first dim width codes pad0 pad1),
         fields!(HalfParams: slots dim channels blocks gamma rows pad0 pad1),
         fields!(ColumnsParams: slots first blocks pad0),

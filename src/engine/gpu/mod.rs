@@ -51,7 +51,7 @@ pub use self::templates::shaders_checksum;
 use self::together::Run;
 pub use self::variant::{VARIANTS, Variant};
 use super::visits::check_visits;
-use super::{Engine, EngineLimits, Exclude, Partition, Visit};
+use super::{Engine, EngineLimits, Exclude, Horizon, Partition, Visit};
 use crate::block::RowBlock;
 use crate::engine::cpu::exact::check_rows;
 use crate::error::EngineError;
@@ -314,8 +314,14 @@ impl Engine for GpuEngine {
         self.visit_sorted(resident, visits)
     }
 
-    fn nearest(&mut self, part: &Arc<Partition>, k: K, at_a_time: usize) -> Result<Vec<u32>, EngineError> {
-        self.nearest_rows(part, k, at_a_time)
+    fn nearest(
+        &mut self,
+        part: &Arc<Partition>,
+        k: K,
+        horizon: Option<Horizon>,
+        at_a_time: usize,
+    ) -> Result<Vec<u32>, EngineError> {
+        self.nearest_rows(part, (k, horizon), at_a_time)
     }
 
     fn bounds(&mut self) -> Result<Vec<f32>, EngineError> {

@@ -13,7 +13,7 @@ use super::resident::{Resident, int};
 use super::search::Search;
 use super::steps::Tiles;
 use super::{GpuEngine, check_visits};
-use crate::engine::{Partition, Visit, VisitQueries, check_landmarks};
+use crate::engine::{Horizon, Partition, Visit, VisitQueries, check_landmarks};
 use crate::error::EngineError;
 use crate::units::K;
 
@@ -25,6 +25,8 @@ struct Beside {
     programs: Arc<Programs>,
     /// The block's queries, with a top-k for some of them.
     queries: Queries,
+    /// Beyond this, nothing is near.
+    horizon: Option<Horizon>,
     /// Queries at a time.
     chunk: usize,
     /// What was found of two chunks, on its way to the host.
@@ -44,7 +46,7 @@ impl GpuEngine {
     pub(super) fn nearest_rows(
         &mut self,
         part: &Arc<Partition>,
-        k: K,
+        (k, horizon): (K, Option<Horizon>),
         at_a_time: usize,
     ) -> Result<Vec<u32>, EngineError> {
         let (_, queries) = self.begun("nearest")?;
@@ -64,7 +66,7 @@ impl GpuEngine {
         let taken = self.query_bytes(n, dim, block_k) + self.workshop_bytes(dim);
         let beside_bytes = (at_a_time.min(n) * k.get() * 12) as u64;
         self.residents.make_room(beside_bytes, self.memory.saturating_sub(taken));
-        let beside = self.sparing(|engine| engine.beside(k, at_a_time))?;
+        let beside = self.sparing(|engine| engine.beside(k, horizon, at_a_time))?;
         let visit = Visit { rows: 0..int(part.block.rows()), queries: VisitQueries::All };
         let mut near = Vec::with_capacity(n * k.get());
         let overflowed = self.all_chunks(&beside, &resident, &visit, &mut near)?;
@@ -73,7 +75,7 @@ impl GpuEngine {
         Ok(near)
     }
 
-    fn beside(&self, k: K, at_a_time: usize) -> Result<Beside, EngineError> {
+    fn beside(&self, k: K, horizon: Option<Horizon>, at_a_time: usize) -> Result<Beside, EngineError> {
         let not_begun = EngineError::NotBegun { call: "nearest" };
         let (Some((_, queries)), Some(workshop)) = (&self.queries, &self.workshop) else { return Err(not_begun) };
         let device = &self.shared.device;
@@ -84,6 +86,7 @@ impl GpuEngine {
         Ok(Beside {
             programs: self.shared.programs(self.metric, queries.dim, MergeShape::of(k), &self.variant)?,
             queries: queries.beside(device, k, chunk)?,
+            horizon,
             chunk,
             staging: [staging()?, staging()?],
         })
@@ -135,6 +138,8 @@ impl GpuEngine {
             let mut search = self.search_of(&beside.queries, &beside.programs, part, 0)?;
             search.clear_tops();
             search.again(visit, own, &(int(rows.start)..int(rows.end)));
+            search.leave_far(beside.horizon, int(rows.len()));
+            search.commands.submit();
             let view = read_back(device, &beside.staging[0], &beside.queries.tops, &[beside.ids(&rows)])?;
             let (k, ids): (usize, &[u32]) = (beside.queries.k.get(), bytemuck::cast_slice(&view));
             for row in own.iter().filter_map(|query| usize::try_from(*query).ok()) {
@@ -164,6 +169,7 @@ impl Beside {
     fn send(&self, mut search: Search<'_>, rows: Range<usize>, staging: &wgpu::Buffer) -> Sent {
         let ids = self.ids(&rows);
         let bytes = ids.end - ids.start;
+        search.leave_far(self.horizon, int(rows.len()));
         search.commands.add(0).copy_buffer_to_buffer(&self.queries.tops, ids.start, staging, 0, bytes);
         let submission = search.commands.submit();
         let (sender, outcome) = std::sync::mpsc::channel();

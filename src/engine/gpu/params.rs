@@ -77,6 +77,20 @@ pub struct GatherParams {
     pub pad1: u32,
 }
 
+/// `horizon.wgsl`
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
+#[repr(C)]
+pub struct HorizonParams {
+    pub queries: u32,
+    pub k: u32,
+    pub plane: u32,
+    pub nearest: u32,
+    pub times: f32,
+    pub squares: u32,
+    pub pad0: u32,
+    pub pad1: u32,
+}
+
 /// `decode.wgsl`
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
 #[repr(C)]

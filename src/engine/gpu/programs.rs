@@ -45,6 +45,7 @@ pub(super) struct Programs {
     pub merge: Pass,
     pub gather: Pass,
     pub decode: Pass,
+    pub horizon: Pass,
     /// Those of the cooperative variant.
     pub half: Option<HalfPrograms>,
 }
@@ -129,6 +130,7 @@ pub(super) fn sources(
         ("merge.wgsl", "merge", merge),
         ("gather.wgsl", "gathering queries", gather(variant, false)),
         ("decode.wgsl", "decoding", decode()),
+        ("horizon.wgsl", "horizon", vec![("threads", ROW_THREADS.into())]),
     ];
     if has_half(metric, variant) {
         all.extend(half_sources(dim, variant));
@@ -177,6 +179,7 @@ pub(super) fn uses(label: &str) -> &'static [Use] {
         "decoding" => &[Read, Read, Read, Read, Write],
         "distance tile" => &[Read, Read, Read, Read, Read, Write, Write],
         "merge" => &[Read, Read, Write, Read, Write, Write, Read, Read],
+        "horizon" => &[Write],
         "packing queries in f16" => &[Read, Write, Write],
         "packing references in f16" => &[Read, Write],
         "distance tile in f16" => &[Read, Read, Read, Read, Read, Read, Write, Write],
@@ -241,6 +244,7 @@ impl Programs {
             merge: next()?,
             gather: next()?,
             decode: next()?,
+            horizon: next()?,
             half: if has_half(metric, variant) {
                 Some(HalfPrograms {
                     pack_queries: next()?,

@@ -7,7 +7,7 @@ use minijinja::{Environment, Value};
 use crate::error::EngineError;
 
 /// Every file of `shaders/`.
-pub(super) const FILES: [(&str, &str); 10] = [
+pub(super) const FILES: [(&str, &str); 11] = [
     ("numbers.wgsl", include_str!("../../../shaders/numbers.wgsl")),
     ("exact.wgsl", include_str!("../../../shaders/exact.wgsl")),
     ("pack.wgsl", include_str!("../../../shaders/pack.wgsl")),
@@ -16,6 +16,7 @@ pub(super) const FILES: [(&str, &str); 10] = [
     ("gather.wgsl", include_str!("../../../shaders/gather.wgsl")),
     ("pack_half.wgsl", include_str!("../../../shaders/pack_half.wgsl")),
     ("columns.wgsl", include_str!("../../../shaders/columns.wgsl")),
+    ("horizon.wgsl", include_str!("../../../shaders/horizon.wgsl")),
     ("decode.wgsl", include_str!("../../../shaders/decode.wgsl")),
     ("tile_half.wgsl", include_str!("../../../shaders/tile_half.wgsl")),
 ];

@@ -14,7 +14,9 @@ use crate::block::{EachRow, RowBlock};
 use crate::engine::cpu::Measure;
 use crate::engine::cpu::exact::check_rows;
 use crate::engine::visits::check_visits;
-use crate::engine::{Engine, EngineLimits, Exclude, NO_GROUP, Partition, Visit, VisitQueries, nearest_in_pieces};
+use crate::engine::{
+    Engine, EngineLimits, Exclude, Horizon, NO_GROUP, Partition, Visit, VisitQueries, nearest_in_pieces,
+};
 use crate::error::EngineError;
 use crate::metric::EngineKind;
 use crate::plan::graph::bytes_per_row;
@@ -243,9 +245,15 @@ impl Engine for HnswEngine {
         Ok(())
     }
 
-    fn nearest(&mut self, part: &Arc<Partition>, k: K, at_a_time: usize) -> Result<Vec<u32>, EngineError> {
+    fn nearest(
+        &mut self,
+        part: &Arc<Partition>,
+        k: K,
+        horizon: Option<Horizon>,
+        at_a_time: usize,
+    ) -> Result<Vec<u32>, EngineError> {
         let begun = self.begun.take().ok_or(EngineError::NotBegun { call: "nearest" })?;
-        let near = nearest_in_pieces(self, &begun.block, part, k, at_a_time);
+        let near = nearest_in_pieces(self, &begun.block, part, (k, horizon), at_a_time);
         self.begun = Some(begun);
         near
     }

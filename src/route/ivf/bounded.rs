@@ -98,7 +98,7 @@ impl Bounded {
 
 impl Router for Bounded {
     fn landmarks(&self) -> Option<Landmarks<'_>> {
-        self.seeds_by_engine.map(|nearest| Landmarks { rows: &self.lists.centroids, nearest })
+        self.seeds_by_engine.map(|nearest| Landmarks { rows: &self.lists.centroids, nearest, horizon: None })
     }
 
     fn rounds(&self) -> u32 {
@@ -106,7 +106,7 @@ impl Router for Bounded {
     }
 
     fn route<'r>(&'r self, round: u32, known: &Known<'_>) -> Box<dyn Route + 'r> {
-        let ranked = self.seeds_by_engine.is_none().then(|| self.ranking.nearest(known.queries, self.seeds));
+        let ranked = self.seeds_by_engine.is_none().then(|| self.ranking.nearest(known.queries, self.seeds, None));
         let near = ranked.as_deref().unwrap_or(known.near);
         let lists = self.lists.len();
         let pairs = if round == 0 {

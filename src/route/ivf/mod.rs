@@ -15,7 +15,7 @@ use rayon::prelude::*;
 
 pub use bounded::{Bounded, refusal};
 pub use parts::Cut;
-pub use probing::{Probing, list_ranks, nearest_by_engine};
+pub use probing::{Probing, list_ranks, list_ratios, nearest_by_engine};
 
 use crate::block::RowBlock;
 use crate::plan::lists::PORTION_PAIRS;

@@ -9,12 +9,14 @@ use crate::block::RowBlock;
 use crate::metric::Metric;
 use crate::route::{Known, Landmarks, Route, Router};
 use crate::units::K;
+use crate::visit::Horizon;
 
 /// The lists nearest each query.
 #[derive(Clone, Debug)]
 pub struct Probing {
     lists: Arc<Lists>,
     nprobe: usize,
+    horizon: Option<Horizon>,
     cut: Cut,
     /// Where no engine finds the nearest lists.
     ranking: Option<Ranking>,
@@ -27,18 +29,25 @@ impl Probing {
         let nprobe = nprobe.min(lists.len());
         let ranking =
             (nearest_by_engine(metric, &lists, nprobe).is_none()).then(|| Ranking::new(metric, &lists.centroids));
-        Self { lists, nprobe, cut, ranking }
+        Self { lists, nprobe, horizon: None, cut, ranking }
+    }
+
+    /// Only those of them that are within horizon.
+    #[must_use]
+    pub fn within(self, horizon: Option<Horizon>) -> Self {
+        Self { horizon, ..self }
     }
 }
 
 impl Router for Probing {
     fn landmarks(&self) -> Option<Landmarks<'_>> {
         let nearest = u32::try_from(self.nprobe).ok().and_then(|n| K::new(n).ok());
-        nearest.filter(|_| self.ranking.is_none()).map(|nearest| Landmarks { rows: &self.lists.centroids, nearest })
+        let (rows, horizon) = (&self.lists.centroids, self.horizon);
+        nearest.filter(|_| self.ranking.is_none()).map(|nearest| Landmarks { rows, nearest, horizon })
     }
 
     fn route<'r>(&'r self, _round: u32, known: &Known<'_>) -> Box<dyn Route + 'r> {
-        let ranked = self.ranking.as_ref().map(|ranking| ranking.nearest(known.queries, self.nprobe));
+        let ranked = self.ranking.as_ref().map(|ranking| ranking.nearest(known.queries, self.nprobe, self.horizon));
         let near = ranked.as_deref().unwrap_or(known.near);
         // The nearest list sets a bound that most rows of the others are beyond.
         let ranks = [0..self.nprobe.min(1), self.nprobe.min(1)..self.nprobe];
@@ -59,6 +68,13 @@ pub fn nearest_by_engine(metric: Metric, lists: &Lists, nearest: usize) -> Optio
         return None;
     }
     u32::try_from(nearest).ok().and_then(|n| K::new(n).ok())
+}
+
+/// For each query, ascending, the ratios of the `n` lists nearest to it that a horizon is compared with. Holds the distances of
+/// one query per thread.
+#[must_use]
+pub fn list_ratios(metric: Metric, lists: &Lists, queries: &RowBlock, n: usize, horizon: Horizon) -> Vec<Vec<f32>> {
+    Ranking::new(metric, &lists.centroids).ratios(queries, n, horizon)
 }
 
 /// How many lists [`Probing`] visits of each query before each of some lists: the number of all for one that is not there.

@@ -6,6 +6,7 @@ use rayon::prelude::*;
 use crate::block::RowBlock;
 use crate::metric::Metric;
 use crate::route::space::ListSpace;
+use crate::visit::Horizon;
 
 /// Centroids, ready to be measured.
 #[derive(Clone, Debug)]
@@ -87,27 +88,61 @@ impl Ranking {
         lists.par_iter().enumerate().map_init(Default::default, of_query).collect()
     }
 
-    /// The numbers of the `n` lists nearest each query by the metric, `rows × n`, nearest first; ties go by number.
-    pub fn nearest(&self, queries: &RowBlock, n: usize) -> Vec<u32> {
-        let mut near = vec![0; queries.rows() * n];
-        near.par_chunks_mut(n.max(1)).enumerate().for_each_init(
-            || (Vec::new(), Vec::new(), Vec::new()),
-            |(placed, distances, ranked), (query, near)| {
-                self.place(queries.row(query), placed);
-                self.distances(placed, distances);
-                ranked.clear();
-                ranked.extend(distances.iter().copied().zip(0_u32..));
-                let order = |a: &(f64, u32), b: &(f64, u32)| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1));
-                if n < ranked.len() {
-                    ranked.select_nth_unstable_by(n, order);
-                    ranked.truncate(n);
-                }
-                ranked.sort_unstable_by(order);
-                near.iter_mut().zip(ranked.iter()).for_each(|(near, (_, list))| *near = *list);
-            },
-        );
+    /// The numbers of the `n` lists nearest each query by the metric, `rows × n`, nearest first; ties go by number. Those
+    /// beyond horizon are [`u32::MAX`].
+    pub fn nearest(&self, queries: &RowBlock, n: usize, horizon: Option<Horizon>) -> Vec<u32> {
+        let mut near = vec![u32::MAX; queries.rows() * n];
+        near.par_chunks_mut(n.max(1)).enumerate().for_each_init(Room::default, |room, (query, near)| {
+            self.rank(queries.row(query), n, room);
+            let kept = horizon.map_or(n, |horizon| horizon.kept(&self.reported(&room.ranked)));
+            near.iter_mut().zip(room.ranked.iter().take(kept)).for_each(|(near, (_, list))| *near = *list);
+        });
         near
     }
+
+    /// For each query, the ratios of the `n` lists nearest to it that a horizon is compared with, ascending.
+    pub fn ratios(&self, queries: &RowBlock, n: usize, horizon: Horizon) -> Vec<Vec<f32>> {
+        let of_query = |room: &mut Room, query| {
+            self.rank(queries.row(query), n, room);
+            horizon.ratios(&self.reported(&room.ranked))
+        };
+        (0..queries.rows()).into_par_iter().map_init(Room::default, of_query).collect()
+    }
+
+    /// Ranks the `n` lists nearest a row.
+    fn rank(&self, row: &[f32], n: usize, room: &mut Room) {
+        let Room { placed, distances, ranked } = room;
+        self.place(row, placed);
+        self.distances(placed, distances);
+        ranked.clear();
+        ranked.extend(distances.iter().copied().zip(0_u32..));
+        let order = |a: &(f64, u32), b: &(f64, u32)| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1));
+        if n < ranked.len() {
+            ranked.select_nth_unstable_by(n, order);
+            ranked.truncate(n);
+        }
+        ranked.sort_unstable_by(order);
+    }
+
+    /// What an engine would report of ranked lists.
+    #[allow(clippy::cast_possible_truncation)]
+    fn reported(&self, ranked: &[(f64, u32)]) -> Vec<f32> {
+        let reported = |&(distance, _): &(f64, u32)| match self.metric {
+            Metric::Euclidean => distance.sqrt() as f32,
+            Metric::Cosine | Metric::Correlation => (1.0 + distance).max(0.0) as f32,
+            _ => distance as f32,
+        };
+        ranked.iter().map(reported).collect()
+    }
+}
+
+/// What ranking the lists of a query works in.
+#[derive(Default)]
+struct Room {
+    placed: Vec<f64>,
+    distances: Vec<f64>,
+    /// The nearest lists, nearest first.
+    ranked: Vec<(f64, u32)>,
 }
 
 /// Σ term(q, c) in 8 lanes, so that it is fast and its order is the same everywhere.
@@ -137,12 +172,12 @@ mod tests {
     fn the_nearest_come_first_and_ties_go_by_number() {
         let centroids = block(2, &[3.0, 0.0, 1.0, 0.0, -1.0, 0.0, 0.0, 9.0]);
         let queries = block(2, &[0.0, 0.0, 2.5, 0.0]);
-        let near = Ranking::new(Metric::Euclidean, &centroids).nearest(&queries, 3);
+        let near = Ranking::new(Metric::Euclidean, &centroids).nearest(&queries, 3, None);
         assert_eq!(near, [1, 2, 0, 0, 1, 2]);
-        let near = Ranking::new(Metric::InnerProduct, &centroids).nearest(&block(2, &[1.0, 1.0]), 4);
+        let near = Ranking::new(Metric::InnerProduct, &centroids).nearest(&block(2, &[1.0, 1.0]), 4, None);
         assert_eq!(near, [3, 0, 1, 2]);
         let centroids = block(2, &[0.0, 9.0, 8.0, 1.0, -1.0, 0.0, 0.1, 0.2]);
-        let near = Ranking::new(Metric::Cosine, &centroids).nearest(&block(2, &[5.0, 1.0]), 4);
+        let near = Ranking::new(Metric::Cosine, &centroids).nearest(&block(2, &[5.0, 1.0]), 4, None);
         assert_eq!(near, [1, 3, 0, 2], "an engine looks at their direction alone");
     }
 
@@ -157,7 +192,7 @@ mod tests {
         let (centroids, queries) = (block(9, &values), block(9, &rows(20, 77)));
         for metric in Metric::ALL {
             let ranking = Ranking::new(metric, &centroids);
-            let near = ranking.nearest(&queries, 60);
+            let near = ranking.nearest(&queries, 60, None);
             let all = ranking.ranks(&queries, &vec![(0..61).collect(); 20]);
             for (query, near) in near.chunks_exact(60).enumerate() {
                 let constant = |list: u32| metric == Metric::Correlation && matches!(list, 1 | 2);
