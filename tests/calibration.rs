@@ -80,16 +80,18 @@ impl Heard {
 
 #[test]
 fn lists_are_counted_as_the_search_visits_them_by_every_metric() {
-    let files = files();
+    // Few enough queries that the sample is all of them.
+    let files = Files::of((900, 6_000), DIM, clustered);
     for metric in Metric::ALL {
         let (index, out) = (files.index(metric, Encoding::F32), format!("{metric}-found"));
         let (heard, request) = (Heard::default(), files.request(&out, metric, ivf(&index, Probes::Recall(0.9))));
         atlasknn::job::search(&request, &heard, &Stop::new()).unwrap();
         let note = heard.saying("visiting ");
         let seen: f64 = note.split(": ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap().parse().unwrap();
-        // Of 1,000 of the 1,500 queries.
         let found = files.recall(&out, metric);
-        assert!((seen - found).abs() < 0.005 && found >= 0.9, "{metric}: {note}, and {found} were found");
+        // What was said is rounded, and an engine's distances are not quite those of the host.
+        assert!((seen - found).abs() < 2e-4 && found >= 0.9, "{metric}: {note}, and {found} were found");
+        assert_eq!(note.contains("--horizon"), metric != Metric::InnerProduct, "{metric}: {note}");
     }
 }
 

@@ -76,11 +76,12 @@ def atlas(case, data, options):
         built = atlasknn(options, *build, "--overwrite")
         search = ["search", queries, reference, "-o", out, "-k", case.k, "--method", "ivf", "--index", index]
         # All encodings visit as many lists as float32 needs, so that their recalls are of the encoding alone.
-        how = ["--recall", 0.99] if not entries else ["--nprobe", entries[0]["nprobe"]]
+        how = entries[0]["how"] if entries else ["--recall", 0.99]
         search += [*how, "--host-memory", case.memory]
         plan = atlasknn(options, *search, "--dry-run")
         found = atlasknn(options, *search, "--overwrite")
-        nprobe = json.loads((out / ".atlasknn/manifest.json").read_text())["parameters"]["nprobe"]
+        chosen = json.loads((out / ".atlasknn/manifest.json").read_text())["parameters"]
+        how = ["--nprobe", chosen["nprobe"], *(["--horizon", chosen["horizon"]] if chosen["horizon"] else [])]
         read = plan["search"]["bytes_read"]
         planned = sum(read.values()) + plan["index"].get("samples_bytes_read", 0)
         entries.append(
@@ -88,7 +89,8 @@ def atlas(case, data, options):
                 "side": encoding,
                 "case": case.name,
                 "repeats": 1,
-                "nprobe": nprobe,
+                "how": how,
+                "visited": chosen["lists_visited"],
                 "lists": built["lists"],
                 "build_s": built["seconds"]["total"],
                 "build_peak_bytes": built["peak_bytes"],

@@ -30,8 +30,8 @@ ATLAS = """
 ## A reference out of core: {name}
 
 `atlasknn index` and `atlasknn search --method ivf --recall 0.99`, both with `--host-memory {memory}`: {rows:,} × {dim} float32
-references in zarr, {queries:,} queries, k = {k}. {lists:,} lists, of which float32 needs {nprobe} per query; the other encodings
-visit as many, and get exact distances from the reference (refined). Bytes read include the two samples of a search that are
+references in zarr, {queries:,} queries, k = {k}. {lists:,} lists, of which float32 visits {visited:.1f} per query (`{how}`); the other
+encodings visit the same, and get exact distances from the reference (refined). Bytes read include the two samples of a search that are
 compared with every reference. One run each, while other programs may run, so times say little; memory is what the system
 reports.
 
@@ -147,7 +147,7 @@ def atlas(found, case):
     if not entries:
         return ""
     first = next(iter(entries.values()))
-    text = ATLAS.format(**case.__dict__ | {"lists": first["lists"], "nprobe": first["nprobe"]})
+    text = ATLAS.format(**case.__dict__ | {"lists": first["lists"], "visited": first["visited"], "how": " ".join(map(str, first["how"]))})
     for side, entry in entries.items():
         peaks = f"{entry['build_peak_bytes'] / 2**20:,.0f}, {entry['peak_bytes'] / 2**20:,.0f}"
         reads = ", ".join(f"{measured / planned:.3f}" for measured, planned in (entry["build_read"], entry["read"]))

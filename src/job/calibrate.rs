@@ -51,10 +51,11 @@ impl Planned<'_> {
         let metric = self.request.metric;
         let fewest = enough(lists, recall, |nprobe| shares(&ranks, nprobe));
         let ratios = |n| {
-            Some(Horizon::new(metric, 1.0)?)
-                .map(|any| run.pool.install(|| list_ratios(metric, &through.lists, &queries, n, any)))
+            let horizon = Horizon::new(metric, 1.0)?;
+            Some(run.pool.install(|| list_ratios(metric, &through.lists, &queries, n, horizon)))
         };
-        let near = within(&ranks, fewest, lists, recall, ratios).unwrap_or(Near::nearest(fewest));
+        let without = || (Near::nearest(fewest), mean(&shares(&ranks, fewest)));
+        let (near, found) = within(&ranks, fewest, lists, recall, ratios).unwrap_or_else(without);
         let encoding = through.index.encoding();
         let lost = if encoding == Encoding::F32 {
             String::new()
@@ -64,10 +65,12 @@ impl Planned<'_> {
         let which = match near {
             Near { nprobe, horizon: None, .. } => format!("{nprobe} of {lists} lists"),
             Near { nprobe, horizon: Some(times), visited, .. } => {
-                format!("{visited:.1} of {lists} lists on average, as --nprobe {nprobe} --horizon {times} does")
+                format!("{visited:.1} of {lists} lists on average (--nprobe {nprobe} --horizon {times})")
             }
         };
-        run.observer.note(&format!("visiting {which}: so a sample finds a recall of {recall}{lost}"));
+        run.observer.note(&format!(
+            "visiting {which}: {found:.4} of a sample's true neighbours are there, for a recall of {recall}{lost}"
+        ));
         self.visit_lists(near, run)
     }
 
@@ -147,7 +150,8 @@ fn lists_of(truth: &TopK, through: &Through, run: &Run<'_>) -> Result<HashMap<u6
     Ok(lists)
 }
 
-/// A horizon, and some more lists than without one, that find as much with fewer on average; `None` where there is none.
+/// A horizon, and some more lists than without one, that find as much with fewer on average, and what share of the neighbours
+/// that is; `None` where there is none.
 /// `ratios` are those of a horizon, of so many lists nearest each query.
 fn within(
     ranks: &[Vec<usize>],
@@ -155,7 +159,7 @@ fn within(
     lists: usize,
     recall: f64,
     ratios: impl FnOnce(usize) -> Option<Vec<Vec<f32>>>,
-) -> Option<Near> {
+) -> Option<(Near, f64)> {
     // What is beyond what an engine ranks has no ratios that are its own.
     let most = lists.min(usize::try_from(K::MAX).unwrap_or(usize::MAX));
     if fewest > most {
@@ -180,13 +184,14 @@ fn within(
     let times = step as f64 / HORIZON_STEPS;
     let kept = |ratios: &Vec<f32>| ratios.partition_point(|ratio| f64::from(*ratio) <= times).max(1) as f64;
     let visited = ratios.iter().map(kept).sum::<f64>() / ratios.len().max(1) as f64;
-    (visited < fewest as f64).then_some(Near { nprobe, horizon: Some(times), visited, guess: false })
+    let near = Near { nprobe, horizon: Some(times), visited, guess: false };
+    (visited < fewest as f64).then(|| (near, mean(&shares(&found_from, step + 1))))
 }
 
 /// The first step of a horizon that has this ratio within it.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 fn step_of(ratio: f32) -> usize {
-    (f64::from(ratio) * HORIZON_STEPS).ceil() as usize + 1
+    (f64::from(ratio) * HORIZON_STEPS).ceil() as usize
 }
 
 /// The least number of lists, or steps, whose recall is certain to be enough, `most` where none is.
@@ -234,6 +239,27 @@ mod tests {
         assert_eq!(enough(20, 0.91, of(&ranks)), 5);
         assert_eq!(enough(20, 1.0, of(&ranks)), 5);
         assert_eq!(shares(&ranks, 1)[..2], [0.9, 0.9]);
+    }
+
+    #[test]
+    fn a_horizon_leaves_out_what_is_far_beside_the_nearest_lists() {
+        // Of 2,000 queries half find all in their nearest list, and the others have the last of ten in the fifth, which is as
+        // near as the first.
+        let ranks: Vec<Vec<usize>> =
+            (0..2_000).map(|q| [vec![0; 9], vec![if q % 2 == 0 { 0 } else { 4 }]].concat()).collect();
+        let far = |q: usize| if q % 2 == 0 { 3.0 } else { 1.0 };
+        let ratios = |n: usize| {
+            assert_eq!(n, 7, "a quarter more than 5");
+            Some((0..2_000).map(|q| [vec![1.0], vec![far(q); n - 1]].concat()).collect())
+        };
+        let (near, found) = within(&ranks, 5, 40, 0.99, ratios).unwrap();
+        assert_eq!((near.nprobe, near.visited, found), (7, 4.0, 1.0));
+        assert!((1.0..1.01).contains(&near.horizon.unwrap()), "{near:?}");
+        // Where all lists are as far, it is of no use; and a metric may have none.
+        let alike = |n: usize| Some(vec![vec![1.0; n]; 2_000]);
+        assert_eq!(within(&ranks, 5, 40, 0.99, alike), None);
+        assert_eq!(within(&ranks, 5, 40, 0.99, |_| None), None);
+        assert_eq!(within(&ranks, 300, 400, 0.99, |_| unreachable!("more than an engine ranks")), None);
     }
 
     #[test]

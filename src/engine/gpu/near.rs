@@ -7,9 +7,10 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use super::device::Device;
+use super::params::HorizonParams;
 use super::programs::{MergeShape, Programs};
 use super::queries::{Queries, mapped, read_back, staging};
-use super::resident::{Resident, int};
+use super::resident::{ROW_THREADS, Resident, int};
 use super::search::Search;
 use super::steps::Tiles;
 use super::{GpuEngine, check_visits};
@@ -150,6 +151,27 @@ impl GpuEngine {
             beside.staging[0].unmap();
         }
         Ok(())
+    }
+}
+
+impl Search<'_> {
+    /// Takes what is beyond the horizon from the top-k of the first so many queries of a chunk.
+    fn leave_far(&mut self, horizon: Option<Horizon>, queries: u32) {
+        let Some(Horizon { times, squares }) = horizon else { return };
+        let (k, plane) = (int(self.o.queries.k.get()), int(self.o.queries.plane()));
+        let params = HorizonParams {
+            queries,
+            k,
+            plane,
+            nearest: int(Horizon::NEAREST),
+            times,
+            squares: u32::from(squares),
+            pad0: 0,
+            pad1: 0,
+        };
+        let groups = queries.div_ceil(ROW_THREADS);
+        let commands = self.commands.add(0);
+        self.o.programs.horizon.add(self.o.device, commands, &[&self.o.queries.tops], &params, groups);
     }
 }
 

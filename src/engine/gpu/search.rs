@@ -5,14 +5,14 @@ use std::sync::Mutex;
 
 use super::Tuning;
 use super::device::Device;
-use super::params::{ColumnsParams, GatherParams, HalfTileParams, HorizonParams, Job, MergeParams, TileParams};
+use super::params::{ColumnsParams, GatherParams, HalfTileParams, Job, MergeParams, TileParams};
 use super::programs::Programs;
 use super::queries::{Queries, read_back, staging};
 use super::resident::{Packing, ROW_THREADS, Resident, buffer, int};
 use super::steps::{Tiles, jobs, rows_in, seeds, short, slots, steps};
 use super::together::Run;
 use super::variant::Variant;
-use crate::engine::{Horizon, Visit, VisitQueries};
+use crate::engine::{Visit, VisitQueries};
 use crate::error::EngineError;
 
 /// How much harder a pair is that is computed exactly at once than one in a tile.
@@ -389,25 +389,6 @@ impl<'a> Search<'a> {
         let which = Which::Listed(&buffer, int(rows.len()));
         self.ranged(chunk, which, &tiles, 0..tiles.n, MergeParams::again());
         self.commands.submit();
-    }
-
-    /// Takes what is beyond the horizon from the top-k of the first so many queries of a chunk.
-    pub(super) fn leave_far(&mut self, horizon: Option<Horizon>, queries: u32) {
-        let Some(Horizon { times, squares }) = horizon else { return };
-        let (k, plane) = (int(self.o.queries.k.get()), int(self.o.queries.plane()));
-        let params = HorizonParams {
-            queries,
-            k,
-            plane,
-            nearest: int(Horizon::NEAREST),
-            times,
-            squares: u32::from(squares),
-            pad0: 0,
-            pad1: 0,
-        };
-        let groups = queries.div_ceil(ROW_THREADS);
-        let commands = self.commands.add(0);
-        self.o.programs.horizon.add(self.o.device, commands, &[&self.o.queries.tops], &params, groups);
     }
 
     pub(super) fn list<T: bytemuck::Pod>(&self, what: &'static str, values: &[T]) -> wgpu::Buffer {
