@@ -14,7 +14,9 @@ use crate::route::all::AllRows;
 use crate::schedule::blocks::unit_count;
 use crate::schedule::lists_case_tests::{Portioned, read_again};
 use crate::schedule::progress::Silent;
+use crate::store::counted::Counted;
 use crate::store::memory::MemorySource;
+use crate::units::UNIT_ROWS;
 
 const REFERENCES: u64 = 90;
 const BLOCK: u64 = 256;
@@ -323,4 +325,32 @@ fn a_search_that_is_asked_to_stop_before_it_refines_saves_what_it_found_and_goes
     let (result, units, _) = run(Some(checkpoint), &Silent, &Stop::new());
     result.unwrap();
     assert_eq!(units, whole);
+}
+
+#[test]
+fn units_that_were_stopped_before_they_were_refined_are_refined_together_as_far_as_a_block_reaches() {
+    let (pool, router) = (pool(), AllRows::new(REFERENCES, 25));
+    let queries = 2 * UNIT_ROWS + 1_000;
+    let run = |resume, block_rows, observer: &dyn Observer, stop: &Stop| {
+        let references = Counted::new(Arc::new(rows(REFERENCES, 2)));
+        let refined: Option<(K, &dyn Source)> = Some((K::new(3).unwrap(), &references));
+        let given = Given { resume, refined, queries, block_rows, ..Given::new(&router, observer, stop) };
+        let (result, kept, _) = run_on(&pool, &|| Box::new(cpu(&pool)), given);
+        let (units, saved) = (kept.units.into_inner().unwrap(), kept.saved.into_inner().unwrap());
+        (result, units, saved, references.rows_read())
+    };
+    let (result, whole, _, once) = run(None, queries, &Silent, &Stop::new());
+    result.unwrap();
+    assert!(whole.len() == 3 && once <= REFERENCES);
+    let stop = Stop::new();
+    let (result, units, mut saved, _) = run(None, queries, &Asking(AtomicU64::new(0), queries, &stop), &stop);
+    assert!(matches!(result, Err(Error::Job(JobError::Interrupted))) && units.is_empty());
+    let checkpoint = saved.pop().unwrap();
+    assert_eq!((checkpoint.rows.clone(), checkpoint.complete_to), (0..queries, queries));
+    for (block_rows, passes) in [(queries, 1), (2 * UNIT_ROWS, 2), (UNIT_ROWS, 3), (BLOCK, 3)] {
+        let (result, units, _, read) = run(Some(checkpoint.clone()), block_rows, &Silent, &Stop::new());
+        result.unwrap();
+        assert!(units == whole && read <= passes * once, "blocks of {block_rows} read {read} rows");
+        assert!(read > (passes - 1) * once, "blocks of {block_rows} read {read} rows");
+    }
 }
