@@ -27,6 +27,15 @@ pub struct TopK {
     distances: Vec<f32>,
 }
 
+/// Some rows of a [`TopK`], where they are: ids and distances, row-major.
+#[derive(Clone, Copy, Debug)]
+pub struct TopRows<'a> {
+    /// The ids.
+    pub ids: &'a [u64],
+    /// The distances.
+    pub distances: &'a [f32],
+}
+
 impl TopK {
     /// `rows` queries that have no neighbours yet.
     #[must_use]
@@ -125,19 +134,24 @@ impl TopK {
         }
     }
 
+    /// These rows, where they are.
+    ///
+    /// # Panics
+    /// When there are no such rows.
+    #[must_use]
+    pub fn part(&self, rows: Range<usize>) -> TopRows<'_> {
+        let slots = rows.start * self.k..rows.end * self.k;
+        TopRows { ids: &self.ids[slots.clone()], distances: &self.distances[slots] }
+    }
+
     /// These rows, on their own.
     ///
     /// # Panics
     /// When there are no such rows.
     #[must_use]
     pub fn slice(&self, rows: Range<usize>) -> Self {
-        let slots = rows.start * self.k..rows.end * self.k;
-        Self {
-            rows: rows.len(),
-            k: self.k,
-            ids: self.ids[slots.clone()].to_vec(),
-            distances: self.distances[slots].to_vec(),
-        }
+        let TopRows { ids, distances } = self.part(rows.clone());
+        Self { rows: rows.len(), k: self.k, ids: ids.to_vec(), distances: distances.to_vec() }
     }
 
     /// Drops all rows but these, in place: no memory is taken, and none is given back.

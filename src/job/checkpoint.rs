@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::manifest::{EngineRecord, FORMAT};
 use crate::error::{Error, StoreError};
-use crate::schedule::search::Checkpoint;
+use crate::schedule::search::{Checkpoint, Unfinished};
 use crate::topk::TopK;
 use crate::units::K;
 
@@ -29,14 +29,14 @@ pub fn bytes_max(rows: u64, k: K) -> u64 {
 ///
 /// # Errors
 /// Those of `to`.
-pub fn write(checkpoint: &Checkpoint, engines: &[EngineRecord], to: &mut dyn Write) -> io::Result<()> {
+pub fn write(checkpoint: &Unfinished<'_>, engines: &[EngineRecord], to: &mut dyn Write) -> io::Result<()> {
     let header = Header {
         format: FORMAT,
         rows: (checkpoint.rows.start, checkpoint.rows.end),
         complete_to: checkpoint.complete_to,
         round: checkpoint.round,
         references_done: checkpoint.references_done,
-        k: u32::try_from(checkpoint.top.k()).unwrap_or(K::MAX),
+        k: u32::try_from(checkpoint.k).unwrap_or(K::MAX),
         engines: engines.to_vec(),
     };
     let mut crc = 0;
@@ -47,12 +47,12 @@ pub fn write(checkpoint: &Checkpoint, engines: &[EngineRecord], to: &mut dyn Wri
         to.write_all(bytes)
     };
     put(&piece)?;
-    for ids in checkpoint.top.ids().chunks(PIECE) {
+    for ids in checkpoint.top.iter().flat_map(|part| part.ids.chunks(PIECE)) {
         piece.clear();
         piece.extend(ids.iter().flat_map(|id| id.to_le_bytes()));
         put(&piece)?;
     }
-    for distances in checkpoint.top.distances().chunks(PIECE) {
+    for distances in checkpoint.top.iter().flat_map(|part| part.distances.chunks(PIECE)) {
         piece.clear();
         piece.extend(distances.iter().flat_map(|d| d.to_le_bytes()));
         put(&piece)?;
@@ -124,7 +124,7 @@ mod tests {
 
     fn encode(checkpoint: &Checkpoint) -> Vec<u8> {
         let mut bytes = Vec::new();
-        write(checkpoint, &engines(), &mut bytes).unwrap();
+        write(&checkpoint.unfinished(), &engines(), &mut bytes).unwrap();
         bytes
     }
 

@@ -10,7 +10,7 @@ use super::checkpoint;
 use super::manifest::{EngineRecord, File, Manifest, Marker};
 use super::request::RunOptions;
 use crate::error::{Error, JobError, StoreError};
-use crate::schedule::search::Checkpoint;
+use crate::schedule::search::{Checkpoint, Unfinished};
 use crate::store::IoCounters;
 use crate::store::folder::{Folder, Lock};
 
@@ -131,7 +131,7 @@ impl Output {
     ///
     /// # Errors
     /// Any I/O error.
-    pub fn save_checkpoint(&self, checkpoint: &Checkpoint, engines: &[EngineRecord]) -> Result<(), Error> {
+    pub fn save_checkpoint(&self, checkpoint: &Unfinished<'_>, engines: &[EngineRecord]) -> Result<(), Error> {
         Ok(self.folder.write_with(CHECKPOINT, |to| checkpoint::write(checkpoint, engines, to))?)
     }
 

@@ -17,7 +17,7 @@ use crate::plan::search::{SearchInput, SearchPlan, Side, plan};
 use crate::schedule::Clock;
 use crate::schedule::pager::References;
 use crate::schedule::progress::{Stage, Step};
-use crate::schedule::search::{Checkpoint, Engines, QueryGroups, Search, UnitSink, search};
+use crate::schedule::search::{Engines, QueryGroups, Search, Unfinished, UnitSink, search};
 use crate::store::memory::MemorySource;
 use crate::topk::TopK;
 use crate::units::ByteCount;
@@ -180,7 +180,7 @@ impl UnitSink for Found {
         Ok(())
     }
 
-    fn save(&self, _: &Checkpoint) -> Result<(), Error> {
+    fn save(&self, _: &Unfinished<'_>) -> Result<(), Error> {
         // It is short enough to be searched again.
         Ok(())
     }

@@ -8,7 +8,7 @@ use super::output::Output;
 use super::search::{OwnRow, STAGE};
 use crate::error::Error;
 use crate::schedule::blocks::unit_rows;
-use crate::schedule::search::{Checkpoint, UnitSink};
+use crate::schedule::search::{Unfinished, UnitSink};
 use crate::store::neighbours::NeighboursWriter;
 use crate::topk::{PADDING, TopK};
 use crate::units::{K, UNIT_ROWS};
@@ -66,7 +66,7 @@ impl UnitSink for Sink<'_> {
         self.output.mark(STAGE, &marker)
     }
 
-    fn save(&self, checkpoint: &Checkpoint) -> Result<(), Error> {
+    fn save(&self, checkpoint: &Unfinished<'_>) -> Result<(), Error> {
         self.output.save_checkpoint(checkpoint, &self.engines(&checkpoint.rows))
     }
 }

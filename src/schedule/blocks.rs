@@ -36,7 +36,8 @@ pub fn runs(todo: &[u64], rows: u64, covers: &Range<u64>) -> Vec<Range<u64>> {
     runs
 }
 
-/// Cuts runs into blocks of at most `block_rows`; blocks smaller than a unit never cross its border.
+/// Cuts runs into blocks of at most `block_rows`. Those smaller than a unit never cross its border, nor do those that begin
+/// inside a unit: all others begin with one, and what is found for the units of a block is refined and saved together.
 #[must_use]
 pub fn blocks(runs: &[Range<u64>], block_rows: u64) -> Vec<Range<u64>> {
     let mut blocks = Vec::new();
@@ -44,7 +45,7 @@ pub fn blocks(runs: &[Range<u64>], block_rows: u64) -> Vec<Range<u64>> {
         let mut start = run.start;
         while start < run.end {
             let mut end = run.end.min(start + block_rows);
-            if block_rows < UNIT_ROWS {
+            if block_rows < UNIT_ROWS || !start.is_multiple_of(UNIT_ROWS) {
                 end = end.min((start / UNIT_ROWS + 1) * UNIT_ROWS);
             }
             blocks.push(start..end);
@@ -80,9 +81,8 @@ mod tests {
             let covered: u64 = blocks.iter().map(|b| b.end - b.start).sum();
             assert_eq!(covered, 4 * U - 7 - 1_000, "blocks of {block_rows}");
             assert!(blocks.iter().all(|b| b.end - b.start <= block_rows && !b.is_empty()));
-            if block_rows < U {
-                assert!(blocks.iter().all(|b| b.start / U == (b.end - 1) / U));
-            }
+            let (start, end) = (|b: &Range<u64>| b.start / U, |b: &Range<u64>| (b.end - 1) / U);
+            assert!(blocks.iter().all(|b| (block_rows >= U && b.start % U == 0) || start(b) == end(b)));
         }
     }
 }

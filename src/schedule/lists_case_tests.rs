@@ -11,19 +11,20 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use super::Clock;
 use super::pager::References;
 use super::progress::{Observer, Silent, Stage, Step, Stop};
-use super::search::{Checkpoint, Engines, Search, UnitSink, search};
+use super::search::{Checkpoint, Engines, Search, Unfinished, UnitSink, search};
 use crate::block::{RowBlock, RowIds};
 use crate::engine::Engine;
 use crate::engine::cpu::{CpuConfig, CpuEngine};
 use crate::error::Error;
 use crate::metric::Metric;
 use crate::plan::search::Order;
-use crate::route::Router;
 use crate::route::all::AllRows;
 use crate::route::ivf::Lists;
+use crate::route::{Known, Landmarks, Route, Router};
 use crate::store::memory::MemorySource;
 use crate::topk::TopK;
 use crate::units::K;
+use crate::visit::Visit;
 
 pub(super) const DIM: usize = 6;
 
@@ -133,13 +134,61 @@ impl UnitSink for Kept {
         *self.found.lock().unwrap() = Some(top);
         Ok(())
     }
-    fn save(&self, checkpoint: &Checkpoint) -> Result<(), Error> {
-        *self.saved.lock().unwrap() = Some(checkpoint.clone());
+    fn save(&self, unfinished: &Unfinished<'_>) -> Result<(), Error> {
+        *self.saved.lock().unwrap() = Some(read_again(unfinished));
         Ok(())
     }
 }
 
-/// Asks to stop after so many partitions.
+/// What was saved, as it is read again.
+pub(super) fn read_again(unfinished: &Unfinished<'_>) -> Checkpoint {
+    let Unfinished { rows, complete_to, round, references_done, k, top } = unfinished.clone();
+    let k = K::new(u32::try_from(k).unwrap()).unwrap();
+    let ids = top.iter().flat_map(|part| part.ids.to_vec()).collect();
+    let distances = top.iter().flat_map(|part| part.distances.to_vec()).collect();
+    let top = TopK::from_parts(k, ids, distances).unwrap();
+    assert_eq!(top.rows() as u64, rows.end - rows.start);
+    Checkpoint { rows, complete_to, round, references_done, top }
+}
+
+/// A router whose partitions are visited in portions of at most so many rows, or all at once.
+pub(super) struct Portioned<'a>(pub(super) &'a dyn Router, pub(super) Option<u32>);
+
+impl Router for Portioned<'_> {
+    fn landmarks(&self) -> Option<Landmarks<'_>> {
+        self.0.landmarks()
+    }
+    fn rounds(&self) -> u32 {
+        self.0.rounds()
+    }
+    fn route<'r>(&'r self, round: u32, known: &Known<'_>) -> Box<dyn Route + 'r> {
+        Box::new(PortionedRoute(self.0.route(round, known), self.1))
+    }
+}
+
+struct PortionedRoute<'r>(Box<dyn Route + 'r>, Option<u32>);
+
+impl Route for PortionedRoute<'_> {
+    fn partitions(&self) -> usize {
+        self.0.partitions()
+    }
+    fn rows(&self, partition: usize) -> &[Range<u64>] {
+        self.0.rows(partition)
+    }
+    fn visits<'v>(&'v self, partition: usize) -> Box<dyn Iterator<Item = Vec<Visit>> + Send + 'v> {
+        let visits = self.0.visits(partition).flatten();
+        let Some(rows) = self.1 else { return Box::new(std::iter::once(visits.collect())) };
+        Box::new(visits.flat_map(move |visit| {
+            let starts = visit.rows.clone().step_by(usize::try_from(rows).unwrap());
+            starts.map(move |start| {
+                let rows = start..visit.rows.end.min(start + rows);
+                vec![Visit { rows, queries: visit.queries.clone() }]
+            })
+        }))
+    }
+}
+
+/// Asks to stop once it was told of pairs so many times: after so many portions, or partitions of one portion.
 pub(super) struct StopAfter<'a>(pub(super) AtomicU64, pub(super) &'a Stop);
 
 impl Observer for StopAfter<'_> {

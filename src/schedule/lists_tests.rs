@@ -203,6 +203,8 @@ fn a_search_stopped_after_any_partition_goes_on_to_the_same_bytes() {
     let seeding = Probing::new(Metric::Euclidean, lists(), 2, Cut::streamed(100));
     let seeds = case(Metric::Euclidean, (&queries, &references), &index, &seeding).run().1;
     for (router, again) in pairs {
+        // So that there are no borders but those of partitions.
+        let router = &Portioned(router, None);
         let case = case(Metric::Euclidean, (&queries, &references), &index, router);
         let (whole, in_all) = case.run();
         let mut rounds = Vec::new();
@@ -227,6 +229,52 @@ fn a_search_stopped_after_any_partition_goes_on_to_the_same_bytes() {
             assert!(pairs.into_inner() <= in_all + again);
         }
         assert!(rounds.len() > 5 && rounds.iter().max() == Some(&(router.rounds() - 1)), "{rounds:?}");
+    }
+}
+
+#[test]
+fn a_search_stopped_within_any_partition_goes_on_to_the_same_bytes() {
+    let (queries, references) = (rows(Lie::Uniform, 400, 1), rows(Lie::Uniform, 500, 2));
+    let index = index(Metric::Euclidean, &references, 23);
+    let lists = || Arc::clone(&index.lists);
+    // One partition, as where lists stay in memory, and several.
+    let one = || Cut::kept(1_000, &index.lists.offsets);
+    let near = Probing::new(Metric::Euclidean, lists(), 6, one());
+    let within = Bounded::new(Metric::Euclidean, lists(), 2, one());
+    let several = Probing::new(Metric::Euclidean, lists(), 6, Cut::streamed(200));
+    let cases: [(&dyn Router, Order, usize); 3] =
+        [(&near, Order::ReferenceStays, 1), (&within, Order::ReferenceStays, 1), (&several, Order::QueriesStay, 3)];
+    for (router, order, partitions) in cases {
+        let portioned = Portioned(router, Some(15));
+        let case = Case { order, ..case(Metric::Euclidean, (&queries, &references), &index, &portioned) };
+        let whole = Case { router, ..case }.run().0;
+        let (mut within, mut rounds) = (0, Vec::new());
+        for portions in (1..).step_by(5) {
+            let (kept, stop, pairs) = (Kept::default(), Stop::new(), AtomicU64::new(0));
+            let stopping = StopAfter(AtomicU64::new(portions), &stop);
+            match case.run_with(&kept, None, &stopping, &stop, &pairs) {
+                Err(Error::Job(JobError::Interrupted)) => {}
+                done => {
+                    done.unwrap();
+                    break;
+                }
+            }
+            assert_eq!(stopping.0.into_inner(), 0, "nothing was visited once it was asked to stop");
+            let saved = kept.saved.into_inner().unwrap().unwrap();
+            within += usize::from(saved.complete_to < saved.rows.end);
+            rounds.push(saved.round);
+            if partitions == 1 && saved.round + 1 == router.rounds() {
+                assert_eq!(saved.references_done, 0, "those of a partition count when all were visited");
+            }
+            let kept = Kept::default();
+            // Without portions it goes on to the same.
+            let goes_on = Case { router, ..case };
+            goes_on.run_with(&kept, Some(saved), &Silent, &Stop::new(), &pairs).unwrap();
+            assert_eq!(kept.found.into_inner().unwrap().unwrap(), whole, "after {portions} portions");
+        }
+        let borders = 2 * partitions * usize::try_from(router.rounds()).unwrap();
+        assert!(within > borders, "stopped within partitions, {within} times in {borders}");
+        assert_eq!(rounds.iter().max(), Some(&(router.rounds() - 1)));
     }
 }
 

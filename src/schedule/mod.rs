@@ -10,6 +10,7 @@ pub mod pager;
 pub mod progress;
 pub mod queries;
 pub mod refine;
+pub mod saved;
 pub mod search;
 pub mod stream;
 pub mod units;

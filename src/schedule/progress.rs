@@ -82,7 +82,7 @@ pub struct Silent;
 
 impl Observer for Silent {}
 
-/// Asks a run to stop at the next border between units.
+/// Asks a run to stop where it can be gone on with: between units, and in a search between portions of a partition.
 #[derive(Debug, Default)]
 pub struct Stop(Arc<AtomicBool>);
 

@@ -98,8 +98,8 @@ impl Refine<'_> {
         while start < rows {
             if stop.asked() {
                 self.references.release();
-                let all = |found: &Measured| nearest(found, found.width);
-                return Ok(Refined::Stopped(pool.install(|| measured.iter().map(all).collect::<Result<_, _>>())?));
+                let all = measured.into_iter().map(in_order);
+                return Ok(Refined::Stopped(pool.install(|| all.collect::<Result<_, _>>())?));
             }
             let window = start..rows.min(start + self.window_rows.max(1));
             start = window.end;
@@ -139,15 +139,41 @@ fn nearest(found: &Measured, k: usize) -> Result<TopK, Error> {
     let (mut ids, mut distances) = (vec![PADDING; rows * k], vec![f32::INFINITY; rows * k]);
     let kept = ids.par_chunks_mut(k).zip(distances.par_chunks_mut(k));
     let candidates = found.ids.par_chunks(found.width).zip(found.distances.par_chunks(found.width));
-    kept.zip(candidates).for_each_init(Vec::new, |order: &mut Vec<(f32, u64)>, ((ids, distances), candidates)| {
-        order.clear();
-        let there = candidates.1.iter().copied().zip(candidates.0.iter().copied());
-        order.extend(there.filter(|(_, id)| *id != PADDING));
-        order.sort_unstable_by(|a, b| nearer(*a, *b));
-        for ((id, distance), nearest) in ids.iter_mut().zip(distances).zip(order) {
-            (*distance, *id) = *nearest;
-        }
+    kept.zip(candidates).for_each_init(Vec::new, |order: &mut Vec<(f32, u64)>, (kept, candidates)| {
+        sort(order, candidates);
+        put(order, kept);
     });
+    top(k, ids, distances)
+}
+
+/// All candidates of each row, in order, where they are: the plan has no room for a copy.
+fn in_order(mut found: Measured) -> Result<TopK, Error> {
+    let width = found.width;
+    let rows = found.ids.par_chunks_mut(width).zip(found.distances.par_chunks_mut(width));
+    rows.for_each_init(Vec::new, |order: &mut Vec<(f32, u64)>, (ids, distances)| {
+        // Padding is behind them, and stays there.
+        sort(order, (ids, distances));
+        put(order, (ids, distances));
+    });
+    top(width, found.ids, found.distances)
+}
+
+/// Candidates of a row, nearest first.
+fn sort(order: &mut Vec<(f32, u64)>, (ids, distances): (&[u64], &[f32])) {
+    order.clear();
+    let there = distances.iter().copied().zip(ids.iter().copied());
+    order.extend(there.filter(|(_, id)| *id != PADDING));
+    order.sort_unstable_by(|a, b| nearer(*a, *b));
+}
+
+/// Puts as many of them as there is room for.
+fn put(order: &[(f32, u64)], (ids, distances): (&mut [u64], &mut [f32])) {
+    for ((id, distance), nearest) in ids.iter_mut().zip(distances).zip(order) {
+        (*distance, *id) = *nearest;
+    }
+}
+
+fn top(k: usize, ids: Vec<u64>, distances: Vec<f32>) -> Result<TopK, Error> {
     let wrong = || JobError::Unfit("neighbours got a distance that is no number".to_owned());
     let k = u32::try_from(k).ok().and_then(|k| K::new(k).ok()).ok_or_else(wrong)?;
     Ok(TopK::from_parts(k, ids, distances).ok_or_else(wrong)?)
@@ -157,7 +183,8 @@ fn nearest(found: &Measured, k: usize) -> Result<TopK, Error> {
 pub(super) type Units = Vec<(u64, TopK)>;
 
 /// Units as they are handed on, and behind them those that are not refined because the run was asked to stop. Those that lie
-/// in the block in hand are refined together, so that the references are gone through once for all of them.
+/// in the block in hand are refined together, and others as many at a time as the plan has room for the queries of: so that
+/// the references are gone through once for all of them.
 pub(super) fn refined(
     search: &Search<'_>,
     units: Units,
@@ -169,23 +196,42 @@ pub(super) fn refined(
     let rows_of = |unit: u64| unit_rows(unit, search.queries.rows());
     let covers = block.map_or(0..0, |(rows, _)| rows.clone());
     let inside = |unit: u64| covers.start <= rows_of(unit).start && rows_of(unit).end <= covers.end;
-    let (together, others): (Vec<_>, Vec<_>) = units.into_iter().partition(|(unit, _)| inside(*unit));
+    let (together, others): (Units, Units) = units.into_iter().partition(|(unit, _)| inside(*unit));
     let (mut done, mut left) = (Vec::new(), Vec::new());
-    let mut take = |numbers: Vec<u64>, refined: Refined| match refined {
-        Refined::Done(tops) => done.extend(numbers.into_iter().zip(tops)),
-        Refined::Stopped(tops) => left.extend(numbers.into_iter().zip(tops)),
+    let mut refine = |units: Units, start: u64, queries: &RowBlock| {
+        let first = |unit: u64| usize::try_from(rows_of(unit).start - start).unwrap_or(usize::MAX);
+        let numbers: Vec<u64> = units.iter().map(|(unit, _)| *unit).collect();
+        let found = units.into_iter().map(|(unit, top)| Candidates { first: first(unit), top }).collect();
+        match refine.run(queries, found, means)? {
+            Refined::Done(tops) => done.extend(numbers.into_iter().zip(tops)),
+            Refined::Stopped(tops) => left.extend(numbers.into_iter().zip(tops)),
+        }
+        Ok::<_, Error>(())
     };
-    for (unit, top) in others {
-        let (queries, _) = read_queries(search, &rows_of(unit))?;
-        take(vec![unit], refine.run(&queries, vec![Candidates { first: 0, top }], means)?);
+    for (rows, units) in groups(others, rows_of, search.block_rows) {
+        let (queries, _) = read_queries(search, &rows)?;
+        refine(units, rows.start, &queries)?;
     }
     if let Some((rows, queries)) = block.filter(|_| !together.is_empty()) {
-        let numbers: Vec<u64> = together.iter().map(|(unit, _)| *unit).collect();
-        let first = |unit: u64| usize::try_from(rows_of(unit).start - rows.start).unwrap_or(usize::MAX);
-        let found = together.into_iter().map(|(unit, top)| Candidates { first: first(unit), top }).collect();
-        take(numbers, refine.run(queries, found, means)?);
+        refine(together, rows.start, queries)?;
     }
     Ok((done, left))
+}
+
+/// Units that follow each other, as many at a time as a block may have, and at least one; with their rows.
+fn groups(units: Units, rows_of: impl Fn(u64) -> Range<u64>, block_rows: u64) -> Vec<(Range<u64>, Units)> {
+    let mut groups: Vec<(Range<u64>, Units)> = Vec::new();
+    for (unit, top) in units {
+        let rows = rows_of(unit);
+        match groups.last_mut() {
+            Some((all, group)) if all.end == rows.start && rows.end - all.start <= block_rows => {
+                all.end = rows.end;
+                group.push((unit, top));
+            }
+            _ => groups.push((rows, vec![(unit, top)])),
+        }
+    }
+    groups
 }
 
 /// Rows of a window that were read.
@@ -239,137 +285,5 @@ fn needed(found: &[Measured], window: &Range<u64>) -> Vec<Range<u64>> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::error::StoreError;
-    use crate::metric::EngineKind;
-    use crate::oracle::search as oracle;
-    use crate::store::FloatType;
-    use crate::store::counted::Counted;
-    use crate::store::memory::MemorySource;
-
-    const DIM: usize = 5;
-
-    fn values(rows: usize, seed: usize) -> Vec<f32> {
-        (0..rows * DIM).map(|i| ((i * 7919 + seed * 104_729) % 1_009) as f32 / 100.0).collect()
-    }
-
-    fn block(rows: usize, seed: usize) -> RowBlock {
-        RowBlock::new(RowIds::Range(0..rows as u64), DIM, values(rows, seed)).unwrap()
-    }
-
-    /// Candidates in an order that has nothing to do with their distances: every third row, and padding.
-    fn candidates(rows: usize, references: u64) -> TopK {
-        let mut top = TopK::empty(rows, K::new(40).unwrap());
-        for row in 0..rows {
-            let ids = (row as u64 % 3..references).step_by(3);
-            let found: Vec<(f32, u64)> = ids.take(33).enumerate().map(|(i, id)| (i as f32, id)).collect();
-            top.set_row(row, &found);
-        }
-        top
-    }
-
-    fn means<'a>(pool: &'a rayon::ThreadPool, clock: &'a Clock, stop: &'a Stop) -> Means<'a> {
-        Means { pool, clock, stop }
-    }
-
-    fn done(refined: Result<Refined, Error>) -> Vec<TopK> {
-        match refined.unwrap() {
-            Refined::Done(tops) => tops,
-            Refined::Stopped(_) => panic!("nobody asked it to stop"),
-        }
-    }
-
-    /// Asks to stop once something was read.
-    #[derive(Debug)]
-    struct Asking<'a>(MemorySource, &'a Stop);
-
-    impl Source for Asking<'_> {
-        fn name(&self) -> &str {
-            self.0.name()
-        }
-        fn rows(&self) -> u64 {
-            self.0.rows()
-        }
-        fn dim(&self) -> usize {
-            self.0.dim()
-        }
-        fn dtype(&self) -> FloatType {
-            self.0.dtype()
-        }
-        fn chunk_rows(&self) -> u64 {
-            self.0.chunk_rows()
-        }
-        fn stored_bytes(&self) -> u64 {
-            self.0.stored_bytes()
-        }
-        fn scratch_bytes(&self) -> u64 {
-            self.0.scratch_bytes()
-        }
-        fn read(&self, rows: &[Range<u64>], out: &mut [f32]) -> Result<(), StoreError> {
-            self.1.ask();
-            self.0.read(rows, out)
-        }
-        fn read_f64(&self, rows: &[Range<u64>], out: &mut [f64]) -> Result<(), StoreError> {
-            self.0.read_f64(rows, out)
-        }
-        fn fingerprint(&self) -> Result<serde_json::Value, StoreError> {
-            self.0.fingerprint()
-        }
-    }
-
-    #[test]
-    fn a_run_that_is_asked_to_stop_does_so_between_windows_and_goes_on_to_the_same() {
-        let (queries, references) = (block(70, 1), block(99, 2));
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
-        let (clock, never, asked) = (Clock::default(), Stop::new(), Stop::new());
-        let source = || MemorySource::from_f32("r", DIM, references.values().to_vec()).unwrap();
-        let (plain, asking) = (source(), Asking(source(), &asked));
-        let refine =
-            |references| Refine { references, metric: Metric::Euclidean, k: K::new(6).unwrap(), window_rows: 20 };
-        let found = |top| vec![Candidates { first: 0, top }];
-        let all = candidates(70, 99);
-        let whole = done(refine(&plain).run(&queries, found(all.clone()), means(&pool, &clock, &never)));
-        let stopped = refine(&asking).run(&queries, found(all.clone()), means(&pool, &clock, &asked)).unwrap();
-        let Refined::Stopped(mut left) = stopped else { panic!("it was asked to stop after the first window") };
-        let left = left.remove(0);
-        assert_eq!((left.rows(), left.k()), (70, 40), "every candidate is handed back");
-        assert_ne!(left, all, "a window was measured");
-        assert_eq!(done(refine(&plain).run(&queries, found(left), means(&pool, &clock, &never))), whole);
-    }
-
-    #[test]
-    fn candidates_become_the_nearest_of_them_by_exact_distance() {
-        let (queries, references) = (block(70, 1), block(99, 2));
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
-        for metric in Metric::ALL {
-            let truth = oracle::search(metric, &queries, &references, |q, r| r % 3 == q % 3);
-            for window_rows in [1, 7, 64, 1_000] {
-                let source = Counted::new(std::sync::Arc::new(
-                    MemorySource::from_f32("r", DIM, references.values().to_vec()).unwrap(),
-                ));
-                let refine = Refine { references: &source, metric, k: K::new(6).unwrap(), window_rows };
-                // Two units of one block.
-                let all = candidates(70, 99);
-                let parts = [0..30, 30..70].map(|rows| Candidates { first: rows.start, top: all.slice(rows) });
-                let found = done(refine.run(&queries, parts.into(), means(&pool, &Clock::default(), &Stop::new())));
-                let found = found[0].clone().followed_by(&found[1]);
-                oracle::agrees(&found, &truth, EngineKind::Cpu).unwrap_or_else(|e| panic!("{metric}: {e}"));
-                assert!(source.rows_read() <= 99, "{} rows were read", source.rows_read());
-            }
-        }
-    }
-
-    #[test]
-    fn only_what_was_found_is_read() {
-        let queries = block(1, 1);
-        let source = Counted::new(std::sync::Arc::new(MemorySource::from_f32("r", DIM, values(10_000, 2)).unwrap()));
-        let mut top = TopK::empty(1, K::new(4).unwrap());
-        top.set_row(0, &[(0.0, 9_999), (1.0, 3), (2.0, 5_000), (3.0, 20)]);
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
-        let refine =
-            Refine { references: &source, metric: Metric::Euclidean, k: K::new(2).unwrap(), window_rows: 2_000 };
-        done(refine.run(&queries, vec![Candidates { first: 0, top }], means(&pool, &Clock::default(), &Stop::new())));
-        assert_eq!(source.rows_read(), 18 + 1 + 1, "3 to 20, 5,000 and 9,999");
-    }
-}
+#[path = "refine_tests.rs"]
+mod tests;

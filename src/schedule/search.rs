@@ -13,7 +13,9 @@ use super::pager::{Pager, References};
 use super::progress::{Observer, Stage, Step, Stop};
 pub use super::queries::QueryGroups;
 use super::queries::{Queries, read_queries};
-use super::refine::{Refine, Units, refined};
+use super::refine::{Refine, refined};
+use super::saved::length;
+pub use super::saved::{Checkpoint, Unfinished, UnitSink};
 use super::units::write_behind;
 use super::{Clock, Part};
 use crate::engine::Engine;
@@ -63,48 +65,6 @@ pub struct Search<'a> {
     pub pairs: &'a AtomicU64,
 }
 
-/// An unfinished unit: enough to go on without losing more than a few minutes.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Checkpoint {
-    /// Query rows, from the beginning of a unit.
-    pub rows: Range<u64>,
-    /// Those before this row have visited everything they shall.
-    pub complete_to: u64,
-    /// The others are in this round of their route.
-    pub round: u32,
-    /// And have visited in it what they shall of the references before this row.
-    pub references_done: u64,
-    /// Their neighbours so far.
-    pub top: TopK,
-}
-
-impl Checkpoint {
-    /// The rows that have not visited everything.
-    fn open(&self) -> Range<u64> {
-        self.complete_to..self.rows.end
-    }
-
-    /// Where these rows are in `top`.
-    fn place(&self, rows: &Range<u64>) -> Range<usize> {
-        length(&(self.rows.start..rows.start))..length(&(self.rows.start..rows.end))
-    }
-}
-
-/// Where finished units and checkpoints go.
-pub trait UnitSink: Sync {
-    /// Writes a unit; called from one thread, in the order in which units are finished.
-    ///
-    /// # Errors
-    /// Any I/O error.
-    fn commit(&self, unit: u64, top: TopK) -> Result<(), Error>;
-
-    /// Saves the state of an unfinished unit, in place of the one before.
-    ///
-    /// # Errors
-    /// Any I/O error.
-    fn save(&self, checkpoint: &Checkpoint) -> Result<(), Error>;
-}
-
 /// Opens an engine in the place of one that was lost so many times, the last time like this.
 pub type Reopen<'a> = dyn FnMut(u32, &EngineError) -> Result<Box<dyn Engine>, Error> + 'a;
 
@@ -136,14 +96,20 @@ pub fn search(
     let mut assembler = Assembler::new(rows, search.k);
     let mut ready = Vec::new();
     let mut runs_left = Vec::new();
-    if let Some(checkpoint) = &resume {
-        let complete = checkpoint.rows.start..checkpoint.complete_to;
-        if !complete.is_empty() {
-            ready = assembler.add(complete.clone(), checkpoint.top.slice(0..length(&complete)));
-        }
-        runs_left.extend(Some(checkpoint.open()).filter(|open| !open.is_empty()));
-    }
     let covers = resume.as_ref().map_or(0..0, |checkpoint| checkpoint.rows.clone());
+    // What is complete is less than a unit, or all there is: the plan has no room for a copy of that.
+    let (done, resume) = match resume {
+        Some(saved) if saved.open().is_empty() => (Some((saved.rows, saved.top)), None),
+        Some(saved) => {
+            let complete = saved.rows.start..saved.complete_to;
+            runs_left.push(saved.open());
+            (Some((complete.clone(), saved.top.slice(0..length(&complete)))), Some(saved))
+        }
+        None => (None, None),
+    };
+    if let Some((rows, top)) = done.filter(|(rows, _)| !rows.is_empty()) {
+        ready = assembler.add(rows, top);
+    }
     runs_left.extend(runs(search.todo, rows, &covers));
     let queue = blocks(&runs_left, search.block_rows);
     let commit = |unit, top| search.clock.time(Part::Write, || sink.commit(unit, top));
@@ -157,13 +123,11 @@ pub fn search(
             send(unit, top);
         }
         let landmarks = Landmarks::of(search.router, search.ranked_rows);
-        let (told, saved) = (0, false);
-        Loop { search, landmarks, engines, sink, assembler, resume, observer, stop, told, saved }.run(queue, send)
+        let (told, saved, saved_at) = (0, false, Instant::now());
+        let mut all =
+            Loop { search, landmarks, engines, sink, assembler, resume, observer, stop, told, saved, saved_at };
+        all.run(queue, send)
     })
-}
-
-fn length(rows: &Range<u64>) -> usize {
-    usize::try_from(rows.end - rows.start).unwrap_or(usize::MAX)
 }
 
 struct Loop<'a, 'e> {
@@ -176,18 +140,21 @@ struct Loop<'a, 'e> {
     resume: Option<Checkpoint>,
     observer: &'a dyn Observer,
     stop: &'a Stop,
-    /// Partitions of the block in hand that the observer was told of: a repeated one is not told again.
-    told: usize,
+    /// Pairs of the block in hand that the observer was told of: those of a repeated one are not told again.
+    told: u64,
     /// Whether a checkpoint holds some of the block in hand.
     saved: bool,
+    /// When a checkpoint was saved, or there was nothing to save.
+    saved_at: Instant,
 }
 
 /// How far a block is.
 struct Standing {
     round: u32,
-    /// Partitions visited, in all rounds.
-    done: usize,
-    saved_at: Instant,
+    /// References before this row have been visited in this round. Those of a partition count when all of them have.
+    references_done: u64,
+    /// Pairs compared, in all rounds.
+    pairs: u64,
 }
 
 impl Loop<'_, '_> {
@@ -222,12 +189,12 @@ impl Loop<'_, '_> {
                     }
                 }
                 if !left.is_empty() {
-                    self.save_found(left)?;
+                    self.save_complete(&left)?;
                     return Err(JobError::Interrupted.into());
                 }
-                if i + 1 < last && self.stop.asked() {
-                    self.save_gathered()?;
-                    return Err(JobError::Interrupted.into());
+                if i + 1 < last && self.is_due() {
+                    self.save_complete(&[])?;
+                    self.heed()?;
                 }
             }
             drop(receiver);
@@ -254,7 +221,7 @@ impl Loop<'_, '_> {
                 Err(error) => {
                     // A checkpoint of this block holds the complete rows as well.
                     if !self.saved {
-                        self.save_gathered()?;
+                        self.save_complete(&[])?;
                     }
                     return Err(error);
                 }
@@ -274,14 +241,14 @@ impl Loop<'_, '_> {
         };
         let goes_on = self.resume.is_some();
         let (mut round, mut seen_to) = self.restore(rows)?;
-        let mut standing = Standing { round, done: 0, saved_at: Instant::now() };
+        let mut standing = Standing { round, references_done: seen_to, pairs: 0 };
         while round < router.rounds() {
             let bounds = if round > 0 { self.engines.engine.bounds()? } else { Vec::new() };
             // Another engine may have taken other landmarks for the nearest in the rounds before this one.
             let near: &[u32] = if goes_on && round > 0 { &[] } else { &near };
             let known = Known { queries: block, near, bounds: &bounds, seen_to };
             let route = clock.time(Part::Search, || pool.install(|| router.route(round, &known)));
-            standing.round = round;
+            (standing.round, standing.references_done) = (round, seen_to);
             self.round(pager, &*route, rows, &mut standing)?;
             (round, seen_to) = (round + 1, 0);
         }
@@ -313,67 +280,83 @@ impl Loop<'_, '_> {
         rows: &Range<u64>,
         standing: &mut Standing,
     ) -> Result<(), Error> {
-        let Search { clock, pool, checkpoint_every, .. } = *self.search;
+        let Search { clock, pool, .. } = *self.search;
         let last_round = standing.round + 1 == self.search.router.rounds();
         pager.each(route, pool, clock, |partition, part| {
-            let mut pairs = 0;
             let mut portions = route.visits(partition);
-            while let Some(visits) = clock.time(Part::Search, || pool.install(|| portions.next())) {
+            let mut next = || clock.time(Part::Search, || pool.install(|| portions.next()));
+            let mut portion = next();
+            while let Some(visits) = portion {
                 clock.time(Part::Search, || self.engines.engine.visit(part, &visits)).map_err(stopped)?;
-                pairs += visits.iter().map(|visit| pairs_of(visit, rows.end - rows.start)).sum::<u64>();
+                standing.pairs += visits.iter().map(|visit| pairs_of(visit, rows.end - rows.start)).sum::<u64>();
+                self.tell(standing.pairs);
+                drop(visits);
+                portion = next();
+                if portion.is_some() {
+                    self.border(rows, standing)?;
+                }
             }
-            standing.done += 1;
-            if standing.done > self.told {
-                self.observer.advance(self.search.stage, Step { pairs, ..Step::default() });
-                self.search.pairs.fetch_add(pairs, Ordering::Relaxed);
-                self.told = standing.done;
+            standing.references_done = route.rows(partition).last().map_or(0, |rows| rows.end);
+            // Behind the last partition of the last round the block is complete, which is worth more than a checkpoint.
+            if !last_round || partition + 1 < route.partitions() {
+                self.border(rows, standing)?;
             }
-            if last_round && partition + 1 == route.partitions() {
-                return Ok(true);
-            }
-            let stop = self.stop.asked();
-            if stop || standing.saved_at.elapsed() >= checkpoint_every {
-                let top = self.engines.engine.snapshot()?;
-                let done = route.rows(partition).last().map_or(0, |rows| rows.end);
-                self.save(rows.clone(), top, standing.round, done)?;
-                (standing.saved_at, self.saved) = (Instant::now(), true);
-            }
-            if stop { Err(JobError::Interrupted.into()) } else { Ok(true) }
+            Ok(true)
         })
     }
 
-    /// Saves the block in hand behind the rows of its unit that are complete.
-    fn save(&self, rows: Range<u64>, top: TopK, round: u32, references_done: u64) -> Result<(), Error> {
-        let complete_to = rows.start;
-        let (rows, top) = match self.assembler.gathered() {
-            Some((gathered, complete)) => {
-                (gathered.start..rows.end, complete.slice(0..length(&gathered)).followed_by(&top))
-            }
-            None => (rows, top),
-        };
-        self.sink.save(&Checkpoint { rows, complete_to, round, references_done, top })
-    }
-
-    /// Saves whole units that are still to be refined, which follow each other, and the complete rows behind them.
-    fn save_found(&self, units: Units) -> Result<(), Error> {
-        let all = self.search.queries.rows();
-        let mut saved: Option<(Range<u64>, TopK)> = None;
-        let gathered = self.assembler.gathered().map(|(rows, top)| (rows.clone(), top.slice(0..length(&rows))));
-        for (rows, top) in units.into_iter().map(|(unit, top)| (unit_rows(unit, all), top)).chain(gathered) {
-            saved = Some(match saved {
-                Some((before, found)) => (before.start..rows.end, found.followed_by(&top)),
-                None => (rows, top),
-            });
+    /// Tells of the pairs of the block in hand, where those are more than were told.
+    fn tell(&mut self, pairs: u64) {
+        let more = pairs.saturating_sub(self.told);
+        if more > 0 {
+            self.observer.advance(self.search.stage, Step { pairs: more, ..Step::default() });
+            self.search.pairs.fetch_add(more, Ordering::Relaxed);
+            self.told = pairs;
         }
-        let Some((rows, top)) = saved else { return Ok(()) };
-        self.sink.save(&Checkpoint { complete_to: rows.end, rows, round: 0, references_done: 0, top })
     }
 
-    /// Saves the complete rows of a unit that is not whole yet, between two of its blocks.
-    fn save_gathered(&self) -> Result<(), Error> {
-        let Some((gathered, complete)) = self.assembler.gathered() else { return Ok(()) };
-        let top = complete.slice(0..length(&gathered));
-        self.sink.save(&Checkpoint { complete_to: gathered.end, rows: gathered, round: 0, references_done: 0, top })
+    /// Where a block can be left and gone on with: saves it where it is time to, and ends the run where somebody asked.
+    fn border(&mut self, rows: &Range<u64>, standing: &Standing) -> Result<(), Error> {
+        if self.is_due() {
+            self.save_block(rows, standing)?;
+            self.heed()?;
+        }
+        Ok(())
+    }
+
+    /// Whether it is time to save: because it was long ago, or because the run is to end.
+    fn is_due(&self) -> bool {
+        self.stop.asked() || self.saved_at.elapsed() >= self.search.checkpoint_every
+    }
+
+    /// Ends the run where somebody asked, once all that there is to save is saved.
+    fn heed(&self) -> Result<(), Error> {
+        if self.stop.asked() { Err(JobError::Interrupted.into()) } else { Ok(()) }
+    }
+
+    /// Saves the block in hand behind the rows of its unit that are complete.
+    fn save_block(&mut self, rows: &Range<u64>, standing: &Standing) -> Result<(), Error> {
+        let top = self.engines.engine.snapshot()?;
+        let parts: Vec<_> = self.assembler.gathered().into_iter().chain([(rows.clone(), &top)]).collect();
+        if let Some(all) = Unfinished::complete(&parts) {
+            let Standing { round, references_done, .. } = *standing;
+            self.sink.save(&Unfinished { complete_to: rows.start, round, references_done, ..all })?;
+        }
+        (self.saved_at, self.saved) = (Instant::now(), true);
+        Ok(())
+    }
+
+    /// Saves whole units that are still to be refined, which follow each other, and behind them the complete rows of a unit
+    /// that is not whole yet.
+    fn save_complete(&mut self, units: &[(u64, TopK)]) -> Result<(), Error> {
+        let all = self.search.queries.rows();
+        let units = units.iter().map(|(unit, top)| (unit_rows(*unit, all), top));
+        let parts: Vec<_> = units.chain(self.assembler.gathered()).collect();
+        if let Some(all) = Unfinished::complete(&parts) {
+            self.sink.save(&all)?;
+        }
+        self.saved_at = Instant::now();
+        Ok(())
     }
 }
 
