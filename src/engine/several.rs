@@ -53,7 +53,9 @@ impl Several {
     ) -> Result<Vec<T>, EngineError> {
         let begun = self.begun.as_ref().ok_or(EngineError::NotBegun { call })?;
         let engines = self.engines.par_iter_mut().zip(&begun.parts);
-        self.pool.install(|| engines.map(|(engine, part)| work(engine.as_mut(), part)).collect())
+        // Of several errors the one of the first queries is told, whichever came first.
+        let each: Vec<_> = self.pool.install(|| engines.map(|(engine, part)| work(engine.as_mut(), part)).collect());
+        each.into_iter().collect()
     }
 
     fn gathered(
