@@ -162,6 +162,30 @@ fn every_encoding_finds_the_true_neighbours_through_all_lists_once_refined_by_an
 }
 
 #[test]
+fn the_horizon_that_a_recall_chose_is_the_same_by_hand() {
+    let files = files();
+    let index = files.index(Metric::Euclidean, Encoding::F32);
+    let of = |out: &str, probes| {
+        let outcome = search(&files.request(out, Metric::Euclidean, ivf(&index, probes))).unwrap();
+        (array_bytes(&files.path(out)), outcome.share_of_pairs.unwrap())
+    };
+    let chosen = of("recall", Probes::Recall(0.97));
+    let manifest = std::fs::read_to_string(files.path("recall/.atlasknn/manifest.json")).unwrap();
+    let parameters = &serde_json::from_str::<serde_json::Value>(&manifest).unwrap()["parameters"];
+    let (nprobe, times) = (parameters["nprobe"].as_u64().unwrap(), parameters["horizon"].as_f64().unwrap());
+    let nprobe = u32::try_from(nprobe).unwrap();
+    assert_eq!(of("by-hand", Probes::Within(nprobe, times)), chosen);
+    let (all, share) = of("without", Probes::Lists(nprobe));
+    assert!(share > chosen.1, "{share} of the pairs without it, {} with it", chosen.1);
+    // However far is as good as none, and however near leaves the nearest list.
+    assert_eq!(of("far", Probes::Within(nprobe, 1e9)).0, all);
+    assert_eq!(of("near", Probes::Within(nprobe, 1e-9)).0, of("nearest", Probes::Lists(1)).0);
+    let index = files.index(Metric::InnerProduct, Encoding::F32);
+    let request = files.request("out", Metric::InnerProduct, ivf(&index, Probes::Within(nprobe, times)));
+    assert!(search(&request).unwrap_err().to_string().contains("--horizon is about distances"));
+}
+
+#[test]
 fn a_recall_of_one_visits_every_list_and_codes_say_that_they_lose_more() {
     let files = files();
     let (plain, coded) = (files.index(Metric::Euclidean, Encoding::F32), files.index(Metric::Euclidean, Encoding::Pq));
