@@ -20,8 +20,12 @@ struct HorizonParams {
 @group(0) @binding(0) var<storage, read_write> tops: array<u32>;
 @group(0) @binding(1) var<uniform> params: HorizonParams;
 
-// A distance that is there, which is not negative: its order is its bits with the sign set.
-fn distance(at: u32) -> f32 { return bitcast<f32>(~tops[at] & 0x7fffffffu); }
+const INFINITE = 0x7f800000u;
+
+// The bits of a distance, which is not negative: its order has the sign set.
+fn bits(at: u32) -> u32 { return ~tops[at] & 0x7fffffffu; }
+
+fn distance(at: u32) -> f32 { return bitcast<f32>(bits(at)); }
 
 // Beside the farthest of all, so that no square overflows.
 fn square(at: u32, farthest: f32) -> f32 {
@@ -36,16 +40,19 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     if (query >= params.queries) { return; }
     let first = query * params.k;
     var there = 0u;
-    while (there < params.k && tops[params.plane + first + there] != 0u) { there++; }
-    if (there < 2u) { return; }
-    let farthest = distance(first + there - 1u);
-    if (farthest <= 0.0) { return; }
-    let n = min(there, params.nearest);
-    var sum = 0.0;
-    for (var i = 0u; i < n; i++) { sum += square(first + i, farthest); }
-    let most = params.times * (sum / f32(n));
+    // What is too far for f32 is as if it were not there.
+    while (there < params.k && tops[params.plane + first + there] != 0u && bits(first + there) < INFINITE) { there++; }
+    var most = 0.0;
+    var farthest = 0.0;
+    if (there > 0u) { farthest = distance(first + there - 1u); }
+    if (farthest > 0.0) {
+        let n = min(there, params.nearest);
+        for (var i = 0u; i < n; i++) { most += square(first + i, farthest); }
+        most = params.times * (most / f32(n));
+    }
     // The nearest one stays in any case.
-    for (var i = 1u; i < there; i++) {
-        if (square(first + i, farthest) > most) { tops[params.plane + first + i] = 0u; }
+    for (var i = 1u; i < params.k; i++) {
+        let is_far = i >= there || (farthest > 0.0 && square(first + i, farthest) > most);
+        if (is_far) { tops[params.plane + first + i] = 0u; }
     }
 }

@@ -174,14 +174,14 @@ fn the_horizon_that_a_recall_chose_is_the_same_by_hand() {
     let parameters = &serde_json::from_str::<serde_json::Value>(&manifest).unwrap()["parameters"];
     let (nprobe, times) = (parameters["nprobe"].as_u64().unwrap(), parameters["horizon"].as_f64().unwrap());
     let nprobe = u32::try_from(nprobe).unwrap();
-    assert_eq!(of("by-hand", Probes::Within(nprobe, times)), chosen);
+    assert_eq!(of("by-hand", Probes::WithHorizon(nprobe, times)), chosen);
     let (all, share) = of("without", Probes::Lists(nprobe));
     assert!(share > chosen.1, "{share} of the pairs without it, {} with it", chosen.1);
     // However far is as good as none, and however near leaves the nearest list.
-    assert_eq!(of("far", Probes::Within(nprobe, 1e9)).0, all);
-    assert_eq!(of("near", Probes::Within(nprobe, 1e-9)).0, of("nearest", Probes::Lists(1)).0);
+    assert_eq!(of("far", Probes::WithHorizon(nprobe, 1e9)).0, all);
+    assert_eq!(of("near", Probes::WithHorizon(nprobe, 1e-9)).0, of("nearest", Probes::Lists(1)).0);
     let index = files.index(Metric::InnerProduct, Encoding::F32);
-    let request = files.request("out", Metric::InnerProduct, ivf(&index, Probes::Within(nprobe, times)));
+    let request = files.request("out", Metric::InnerProduct, ivf(&index, Probes::WithHorizon(nprobe, times)));
     assert!(search(&request).unwrap_err().to_string().contains("--horizon is about distances"));
 }
 

@@ -126,7 +126,7 @@ fn approach(args: &How) -> Result<request::How, Usage> {
         },
         index: args.index.clone(),
         probes: match (args.nprobe, args.horizon, args.recall) {
-            (Some(nprobe), Some(times), _) => Probes::Within(nprobe.get(), times),
+            (Some(nprobe), Some(times), _) => Probes::WithHorizon(nprobe.get(), times),
             (Some(nprobe), None, _) => Probes::Lists(nprobe.get()),
             (None, _, Some(recall)) => Probes::Recall(recall),
             (None, _, None) => Probes::Auto,

@@ -97,7 +97,7 @@ fn each_flag_of_an_index_reaches_its_place() {
         ),
         (
             "--index i.index --nprobe 9 --horizon 1.4",
-            How { index: index.clone(), probes: Probes::Within(9, 1.4), ..How::default() },
+            How { index: index.clone(), probes: Probes::WithHorizon(9, 1.4), ..How::default() },
         ),
         (
             "--index i.index --recall 0.95 --strict",

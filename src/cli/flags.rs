@@ -60,8 +60,8 @@ pub struct How {
     /// Look into so many lists of the index; makes auto ivf
     #[arg(long, value_name = "N", conflicts_with = "recall")]
     pub nprobe: Option<NonZeroU32>,
-    /// Of those lists, leave out what is farther from the cell, squared, than so many times the mean of the ten nearest: cells
-    /// in the middle of a list need few [default: none is left out]
+    /// Of those lists, leave out each whose centre is far: whose squared distance to the cell is more than so many times the
+    /// mean squared distance of its ten nearest centres. Cells in the middle of a list need few [default: none is left out]
     #[arg(long, value_name = "TIMES", requires = "nprobe", value_parser = values::times)]
     pub horizon: Option<f64>,
     /// Look into as many lists as find this share of the true neighbours, tried on a sample of the query first; makes auto

@@ -168,8 +168,9 @@ fn nearest_in_pieces(
         for row in 0..found.rows() {
             let (ids, distances) = found.row(row);
             let kept = horizon.map_or(k.get(), |horizon| horizon.kept(distances));
+            let end = near.len() + k.get();
             near.extend(ids.iter().take(kept).map(|&id| u32::try_from(id).unwrap_or(u32::MAX)));
-            near.resize((near.len()).next_multiple_of(k.get()), u32::MAX);
+            near.resize(end, u32::MAX);
         }
     }
     Ok(near)

@@ -10,6 +10,7 @@ use super::cache::Foreseen;
 use super::inputs::Inputs;
 use super::request::{How, Method, Probes, SearchRequest};
 use super::run::Run;
+use super::sample::SAMPLE_ROWS;
 use super::search::side;
 use crate::block::{RowBlock, RowIds};
 use crate::engine::Engine;
@@ -42,7 +43,7 @@ fn refuse<T>(message: impl Into<String>) -> Result<T, Error> {
 
 /// A horizon is measured in distances.
 fn check_horizon(probes: Probes, metric: Metric) -> Result<(), Error> {
-    if matches!(probes, Probes::Within(..)) && Horizon::new(metric, 1.0).is_none() {
+    if matches!(probes, Probes::WithHorizon(..)) && Horizon::new(metric, 1.0).is_none() {
         return refuse(format!("--horizon is about distances, and {metric} is none; use --nprobe alone"));
     }
     Ok(())
@@ -56,7 +57,7 @@ pub struct Near {
     /// None beyond this [`Horizon`], in times the mean.
     pub horizon: Option<f64>,
     /// How many that are of a query, on average, as far as is known.
-    pub visited: f64,
+    pub visited: Option<f64>,
     /// Whether this is a guess, to be replaced before the search begins.
     pub guess: bool,
 }
@@ -65,7 +66,13 @@ impl Near {
     /// The nearest so many.
     #[must_use]
     pub fn nearest(nprobe: usize) -> Self {
-        Self { nprobe, horizon: None, visited: nprobe as f64, guess: false }
+        Self { nprobe, horizon: None, visited: Some(nprobe as f64), guess: false }
+    }
+
+    /// How many lists that is taken for.
+    #[must_use]
+    pub fn expected(self) -> f64 {
+        self.visited.unwrap_or(self.nprobe as f64)
     }
 
     /// What is asked for, of so many lists.
@@ -74,7 +81,9 @@ impl Near {
         let at_most = |nprobe: u32| usize::try_from(nprobe).unwrap_or(usize::MAX).min(lists);
         match probes {
             Probes::Lists(nprobe) => Self::nearest(at_most(nprobe)),
-            Probes::Within(nprobe, times) => Self { horizon: Some(times), ..Self::nearest(at_most(nprobe)) },
+            Probes::WithHorizon(nprobe, times) => {
+                Self { horizon: Some(times), visited: None, ..Self::nearest(at_most(nprobe)) }
+            }
             _ => Self {
                 guess: true,
                 ..Self::nearest((lists / GUESSED_SHARE).clamp(*GUESSED.start(), *GUESSED.end()).min(lists))
@@ -132,7 +141,7 @@ impl Approach {
             Method::Exact if asked_for_lists => refuse(PROBES_OF_EXACT),
             Method::Exact => Ok(vec![Self::All]),
             Method::Ivf => Ok(vec![near]),
-            Method::Hnsw if matches!(how.probes, Probes::Lists(_) | Probes::Within(..)) => {
+            Method::Hnsw if matches!(how.probes, Probes::Lists(_) | Probes::WithHorizon(..)) => {
                 refuse("--nprobe is about the lists of --method ivf; a graph has --hnsw-ef")
             }
             Method::Hnsw => Ok(vec![Self::Graph]),
@@ -272,7 +281,9 @@ impl Through {
     #[must_use]
     pub fn measured_bytes(&self, threads: usize) -> u64 {
         let (lists, dim) = (self.lists.len() as u64, self.index.dim() as u64);
-        8 * (lists * (dim + 1) + threads as u64 * (lists + dim))
+        // Of each thread a distance and a place in the order; of the sample, where its neighbours are and how far lists are.
+        let sample = SAMPLE_ROWS * u64::from(K::MAX) * 20;
+        8 * (lists * (dim + 1) + threads as u64 * (3 * lists + dim)) + sample
     }
 
     /// What the plan must know of lists; `None` where they are not used.
@@ -285,7 +296,7 @@ impl Through {
     ) -> Option<ListsInput> {
         let (nearest, visited, bounded) = match approach {
             Approach::All | Approach::Graph => return None,
-            Approach::Near(near) => (near.nprobe, near.visited, false),
+            Approach::Near(near) => (near.nprobe, near.expected(), false),
             Approach::Within => (SEEDS.min(self.lists.len()), self.lists.len() as f64, true),
         };
         let ranking = nearest_by_engine(request.metric, &self.lists, nearest);

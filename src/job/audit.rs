@@ -124,8 +124,11 @@ pub fn tell(mean: f64, surely: &str, planned: &Planned<'_>, run: &Run<'_>) -> Re
                 (Approach::Graph, _) => {
                     "raise --hnsw-ef, --hnsw-m or --hnsw-ef-construction, or use --method ivf".to_owned()
                 }
-                (_, Encoding::F32) => "ask for more with --recall or --nprobe".to_owned(),
-                _ => format!("ask for more with --recall or --nprobe, or index with more than {}", encoding.name()),
+                (_, Encoding::F32) => "ask for more with --recall, or with --nprobe and --horizon".to_owned(),
+                _ => format!(
+                    "ask for more with --recall, or with --nprobe and --horizon, or index with more than {}",
+                    encoding.name()
+                ),
             };
             let message = format!("{measured} is below the {asked} that was asked for; {advice}");
             if planned.request.how.strict {

@@ -89,7 +89,7 @@ impl Foreseen {
         ListsInput {
             lists: self.lists as u64,
             nearest: near.nprobe as u64,
-            visited: near.visited,
+            visited: near.expected(),
             bounded: false,
             rows_per_visit: self.rows_per_visit(),
             ranking: nearest.map(|nearest| engine.limits(dim, nearest)),

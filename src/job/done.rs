@@ -63,7 +63,7 @@ fn remember(parameters: &mut Value, earlier: &Value, planned: &Planned<'_>) {
     let chosen = |key, own: Value| if near.guess { earlier[key].clone() } else { own };
     let nprobe = match probes {
         // However many there were.
-        Probes::Lists(lists) | Probes::Within(lists, _) => json!(lists),
+        Probes::Lists(lists) | Probes::WithHorizon(lists, _) => json!(lists),
         _ => earlier["nprobe"].clone(),
     };
     let known = [

@@ -145,7 +145,7 @@ impl Explained {
     fn near(&mut self, planned: &Planned<'_>, lists: usize) -> Result<(), Error> {
         let Approach::Near(Near { nprobe, horizon, guess, .. }) = planned.approach else { return Ok(()) };
         let (nprobe, lists) = (grouped(nprobe as u64), grouped(lists as u64));
-        let within = horizon.map_or(String::new(), |times| format!(", without those beyond a horizon of {times}"));
+        let within = horizon.map_or(String::new(), |times| format!(" at most, none beyond a horizon of {times}"));
         let recall = planned.request.how.probes.recall().filter(|_| guess);
         self.add(
             "lists",

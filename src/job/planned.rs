@@ -152,7 +152,7 @@ impl Layout<'_> {
         let (lists, rows) = self
             .through
             .map_or((foreseen.lists, foreseen.rows_per_visit()), |t| (t.lists.len(), t.lists.rows_per_visit()));
-        near.visited * rows + lists as f64
+        near.expected() * rows + lists as f64
     }
 
     fn input(&self, approach: Approach, opened: &Opened) -> SearchInput {

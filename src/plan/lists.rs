@@ -71,7 +71,7 @@ impl ListsInput {
     /// The share of the references that a block of so many queries needs.
     #[must_use]
     pub fn share_read(&self, block_rows: u64) -> f64 {
-        let missed = 1.0 - (self.nearest as f64 / self.lists.max(1) as f64).min(1.0);
+        let missed = 1.0 - (self.visited / self.lists.max(1) as f64).min(1.0);
         if self.bounded { 1.0 } else { 1.0 - missed.powf(block_rows as f64) }
     }
 

@@ -5,7 +5,7 @@ use std::ops::Range;
 use crate::error::Error;
 use crate::topk::{TopK, TopRows};
 
-/// An unfinished unit: enough to go on without losing more than a few minutes.
+/// An unfinished unit: enough to go on without losing more than a few minutes, or the visits to one partition.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Checkpoint {
     /// Query rows, from the beginning of a unit.

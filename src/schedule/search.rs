@@ -324,9 +324,10 @@ impl Loop<'_, '_> {
         Ok(())
     }
 
-    /// Whether it is time to save: because it was long ago, or because the run is to end.
+    /// Whether it is time to save: because it was long ago, or because the run is to end. What an earlier run saved of blocks
+    /// that are still to come is on the disk alone, and is not given up for what this one did meanwhile.
     fn is_due(&self) -> bool {
-        self.stop.asked() || self.saved_at.elapsed() >= self.search.checkpoint_every
+        self.stop.asked() || (self.resume.is_none() && self.saved_at.elapsed() >= self.search.checkpoint_every)
     }
 
     /// Ends the run where somebody asked, once all that there is to save is saved.

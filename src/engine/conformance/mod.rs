@@ -47,7 +47,8 @@ macro_rules! claims {
                 ties_go_to_the_lower_id_whatever_the_order, rows_visited_twice_count_once,
                 lists_of_queries_and_row_ranges_are_kept_to, a_restored_search_ends_as_if_it_had_not_stopped,
                 bounds_are_the_last_column, begin_forgets_what_was_before,
-                nearest_rows_are_found_beside_what_was_begun;
+                nearest_rows_are_found_beside_what_was_begun,
+                a_query_that_is_too_far_for_distances_has_its_nearest_landmark_and_others_keep_theirs;
             numbers: a_row_is_its_own_nearest_at_zero, the_own_row_is_excluded_by_id, groups_are_excluded,
                 masked_rows_are_not_found, offsets_and_scales_change_no_neighbour, one_outlier_changes_nothing_else,
                 values_near_the_ends_of_f32_agree, zero_vectors_are_at_cosine_distance_one,

@@ -262,13 +262,33 @@ pub(crate) fn nearest_rows_are_found_beside_what_was_begun(subject: Subject<'_>)
     }
 }
 
+pub(crate) fn a_query_that_is_too_far_for_distances_has_its_nearest_landmark_and_others_keep_theirs(
+    subject: Subject<'_>,
+) {
+    let mut values = clustered(21, 9, 6, 3);
+    // Its squares are beyond f32.
+    values[4 * 6..5 * 6].fill(3e19);
+    let (queries, marks) = (block(0, 6, values), block(0, 6, clustered(22, 40, 6, 3)));
+    let landmarks = Partition::new(marks.clone());
+    let horizon = Horizon::new(Metric::SqEuclidean, 1.2);
+    let mut engine = (subject.make)(Metric::SqEuclidean);
+    let mut near = |queries: &RowBlock| {
+        engine.begin(queries, k(9), &Exclude::Nothing).expect("begin");
+        engine.nearest(&landmarks, k(5), horizon, 100).expect("nearest")
+    };
+    let all = near(&queries);
+    for row in 0..queries.rows() {
+        let own = &all[row * 5..(row + 1) * 5];
+        assert_ne!(own[0], u32::MAX, "query {row} has a list to visit");
+        assert_eq!(own, near(&queries.part(row..row + 1)), "query {row}, whatever is beside it");
+    }
+}
+
 /// The landmarks that a horizon leaves of these.
 fn within(near: &TopK, horizon: Horizon) -> Vec<u32> {
     let of_row = |row: usize| {
         let (ids, distances) = near.neighbours(row);
-        let distances: Vec<f64> = distances.iter().map(|&distance| f64::from(distance)).collect();
-        let times = f64::from(horizon.times);
-        let kept = oracle::horizon::within(&distances, horizon.squares, Horizon::NEAREST, times);
+        let kept = oracle::horizon::within(distances, horizon.squares, Horizon::NEAREST, horizon.times);
         let ids = ids.iter().take(kept).map(|&id| u32::try_from(id).unwrap_or(u32::MAX));
         ids.chain(std::iter::repeat(u32::MAX)).take(near.k()).collect::<Vec<_>>()
     };

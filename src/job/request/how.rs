@@ -57,7 +57,7 @@ pub enum Probes {
     /// So many.
     Lists(u32),
     /// At most so many, and none beyond this [`Horizon`](crate::visit::Horizon).
-    Within(u32, f64),
+    WithHorizon(u32, f64),
     /// As many as find this share of the neighbours, 0 to 1.
     Recall(f64),
 }
@@ -71,7 +71,7 @@ impl Probes {
     pub fn recall(self) -> Option<f64> {
         match self {
             Self::Auto => Some(DEFAULT_RECALL),
-            Self::Lists(_) | Self::Within(..) => None,
+            Self::Lists(_) | Self::WithHorizon(..) => None,
             Self::Recall(recall) => Some(recall),
         }
     }

@@ -71,7 +71,7 @@ pub fn nearest_by_engine(metric: Metric, lists: &Lists, nearest: usize) -> Optio
 }
 
 /// For each query, ascending, the ratios of the `n` lists nearest to it that a horizon is compared with. Holds the distances of
-/// one query per thread.
+/// one query per thread, in order.
 #[must_use]
 pub fn list_ratios(metric: Metric, lists: &Lists, queries: &RowBlock, n: usize, horizon: Horizon) -> Vec<Vec<f32>> {
     Ranking::new(metric, &lists.centroids).ratios(queries, n, horizon)
