@@ -58,6 +58,18 @@ impl Horizon {
         there.partition_point(|&ratio| ratio <= self.times).max(1).min(distances.len())
     }
 
+    /// A distance that none exceeds which is within it, where these are no less than those of the nearest.
+    #[must_use]
+    pub fn reach(self, nearest: &[f32]) -> f32 {
+        let square = |&distance: &f32| if self.squares { f64::from(distance) } else { f64::from(distance).powi(2) };
+        let mean = nearest.iter().map(square).sum::<f64>() / nearest.len().max(1) as f64;
+        // Ratios are rounded to float32, and so is this.
+        let reach = mean * f64::from(self.times) * (1.0 + 1e-6);
+        #[allow(clippy::cast_possible_truncation)]
+        let reach = (if self.squares { reach } else { reach.sqrt() }) as f32;
+        nearest.iter().copied().fold(reach.next_up(), f32::max)
+    }
+
     /// How many times the mean each squared distance is, of those that are there.
     #[must_use]
     pub fn ratios(self, distances: &[f32]) -> Vec<f32> {
@@ -89,6 +101,23 @@ mod tests {
         let long = [vec![1.0; Horizon::NEAREST], vec![2.0, 100.0]].concat();
         assert_eq!(horizon(Metric::SqEuclidean, 2.0).kept(&long), 11, "those behind the first ten are not in the mean");
         assert_eq!(Horizon::new(Metric::InnerProduct, 1.0), None);
+    }
+
+    #[test]
+    fn nothing_within_a_horizon_is_beyond_its_reach() {
+        for metric in [Metric::Euclidean, Metric::SqEuclidean] {
+            for times in [0.0, 0.3, 1.0, 1.333, 2.5] {
+                let horizon = Horizon::new(metric, times).unwrap();
+                let distances: Vec<f32> = (1..200_u16).map(|i| 0.1 * f32::from(i).sqrt()).collect();
+                let reach = horizon.reach(&distances[..Horizon::NEAREST]);
+                let kept = horizon.kept(&distances);
+                let reached = distances.partition_point(|&distance| distance <= reach);
+                assert!(reached >= kept.max(Horizon::NEAREST), "{metric}, {times}: {reached} of {kept}");
+                // What is farther than the nearest reaches farther.
+                assert!(horizon.reach(&distances[5..5 + Horizon::NEAREST]) >= reach);
+                assert_eq!(horizon.kept(&distances[..reached]), kept, "{metric}, {times}");
+            }
+        }
     }
 
     #[test]

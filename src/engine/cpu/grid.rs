@@ -12,9 +12,13 @@
 //! Rows so close together that the grid does not tell them apart, beside others far away, are not for this filter:
 //! [`Grid::of`] tries it on a sample and says so.
 
+// Placing must end up inside the functions of `simd` that are compiled for an instruction set.
+#![allow(clippy::inline_always)]
+
 use rayon::prelude::*;
 
 use super::exact::{Norm, is_directional};
+use super::simd::Simd;
 use super::space::{QueryFilter, Space, round_up};
 use super::tile::Form;
 use crate::block::EachRow;
@@ -32,6 +36,8 @@ const OUTLIERS: usize = 4096;
 const HALVINGS_MAX: u32 = 16;
 /// Covers the rounding of everything that is computed in f64 here.
 const MORE: f64 = 1e-12;
+/// Values of a row that are placed together.
+const LANES: usize = 8;
 /// 1.5 · 2⁵²: what is added to it is rounded to a whole number, which then is in the lowest bits.
 const ROUNDER: f64 = 6_755_399_441_055_744.0;
 
@@ -39,6 +45,8 @@ const ROUNDER: f64 = 6_755_399_441_055_744.0;
 #[derive(Clone, Debug)]
 pub(super) struct Grid {
     metric: Metric,
+    /// The path that rows are placed by.
+    simd: Simd,
     centre: Vec<f64>,
     /// ‖c‖
     offset: f64,
@@ -58,7 +66,7 @@ struct Placed {
 impl Grid {
     /// A grid for these rows, centred as `space` is, or `None` where too many would be outliers. Its `error` is that of
     /// whatever is placed after, and set by who does it.
-    pub fn of(metric: Metric, block: &dyn EachRow, space: &Space, norm: impl Fn(usize) -> Norm + Sync) -> Option<Self> {
+    pub fn of(simd: &Simd, block: &dyn EachRow, space: &Space, norm: impl Fn(usize) -> Norm + Sync) -> Option<Self> {
         let size = |room: &mut Vec<f32>, row: usize| match norm(row) {
             // At distance 1 from everything, which no place on the grid is.
             norm if norm.is_zero_vector() => f32::INFINITY,
@@ -77,24 +85,13 @@ impl Grid {
         let scale = LONGEST / most;
         let suits = most > 0.0 && scale.is_normal() && outliers <= 1 + sizes.len() / OUTLIERS;
         let offset = space.centre.iter().map(|c| c * c).sum::<f64>().sqrt();
-        suits.then(|| Self { metric, centre: space.centre.clone(), offset, scale, error: 0.0 })
+        let (metric, centre) = (space.metric, space.centre.clone());
+        suits.then(|| Self { metric, simd: *simd, centre, offset, scale, error: 0.0 })
     }
 
     /// Puts a row onto the grid, times `factor`; `None` where it does not fit.
     fn place(&self, row: &[f32], norm: Norm, factor: f64, out: &mut [i32]) -> Option<Placed> {
-        let (mut square, mut error) = (0.0, 0.0);
-        for ((out, row), centre) in out.iter_mut().zip(row.chunks(2)).zip(self.centre.chunks(2)) {
-            let mut word = 0;
-            for ((&x, &centre), shift) in row.iter().zip(centre).zip([0, 16]) {
-                let value = ((f64::from(x) - norm.mean) * norm.inverse - centre) * factor;
-                let rounded = value + ROUNDER;
-                word |= (rounded.to_bits() & 0xFFFF) << shift;
-                let rounded = rounded - ROUNDER;
-                square += rounded * rounded;
-                error += (value - rounded) * (value - rounded);
-            }
-            *out = u32::try_from(word).unwrap_or(0).cast_signed();
-        }
+        let (square, error) = self.simd.place(row, norm, (&self.centre, factor), out);
         // No comparison holds of NaN, which is what became of rows that are too large for f64.
         if square <= NORM_MAX * NORM_MAX {
             let error = error.sqrt();
@@ -163,6 +160,40 @@ impl Grid {
         };
         if bound.is_finite() { round_up(bound).next_up() } else { f32::INFINITY }
     }
+}
+
+/// Rounds ((x − mean) · inverse − c) · factor to whole numbers, two to a word, and returns the sum of their squares, which is
+/// exact, and of the squares of what rounding left. In 8 lanes, of which [`super::simd`] makes what each path has.
+#[inline(always)]
+pub(super) fn place(row: &[f32], norm: Norm, (centre, factor): (&[f64], f64), out: &mut [i32]) -> (f64, f64) {
+    let (mut squares, mut errors) = ([0.0; LANES], [0.0; LANES]);
+    for ((row, centre), out) in row.chunks(LANES).zip(centre.chunks(LANES)).zip(out.chunks_mut(LANES / 2)) {
+        let mut bits = [0; LANES];
+        let mut lane = |lane: usize, x: f32, centre: f64| {
+            let value = ((f64::from(x) - norm.mean) * norm.inverse - centre) * factor;
+            let rounded = value + ROUNDER;
+            bits[lane] = rounded.to_bits();
+            let rounded = rounded - ROUNDER;
+            squares[lane] += rounded * rounded;
+            errors[lane] += (value - rounded) * (value - rounded);
+        };
+        if let (Ok(row), Ok(centre)) = (<&[f32; LANES]>::try_from(row), <&[f64; LANES]>::try_from(centre)) {
+            (0..LANES).for_each(|at| lane(at, row[at], centre[at]));
+        } else {
+            row.iter().zip(centre).enumerate().for_each(|(at, (&x, &centre))| lane(at, x, centre));
+        }
+        for (out, pair) in out.iter_mut().zip(bits.chunks_exact(2)) {
+            *out = halves(pair[0], pair[1]);
+        }
+    }
+    (squares.iter().sum(), errors.iter().sum())
+}
+
+/// The lowest 16 bits of two numbers as one word.
+#[allow(clippy::cast_possible_truncation)]
+#[inline(always)]
+fn halves(low: u64, high: u64) -> i32 {
+    ((low & 0xFFFF) as u32 | (high as u32) << 16).cast_signed()
 }
 
 /// acc of one pair, as a scan sums it for a query that was halved so many times.

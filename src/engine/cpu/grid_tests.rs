@@ -86,7 +86,7 @@ impl Placed {
     fn new(metric: Metric, references: &RowBlock) -> Option<Self> {
         let norm = |row: usize| Norm::of(metric, references.row(row));
         let space = Space::of(metric, references, norm);
-        let mut grid = Grid::of(metric, references, &space, norm)?;
+        let mut grid = Grid::of(&simd::available(metric)[0], references, &space, norm)?;
         let words = Form::Pairs.words(references.dim());
         let mut values = vec![0; references.rows() * words];
         let mut bias = Vec::new();

@@ -75,6 +75,8 @@ pub struct CpuEngine {
     pool: Arc<rayon::ThreadPool>,
     simd: Simd,
     queries: Option<Queries>,
+    /// What of the landmarks that are being searched is wanted.
+    horizon: Option<Horizon>,
     /// Packed partitions by key, for as long as somebody holds the partition.
     packed: HashMap<u64, (Weak<Partition>, Arc<Packed>)>,
     /// What the threads work in; never more than there are threads.
@@ -94,6 +96,7 @@ impl CpuEngine {
             pool: config.pool,
             simd,
             queries: None,
+            horizon: None,
             packed: HashMap::new(),
             scratch: Mutex::new(Vec::new()),
         })
@@ -173,7 +176,9 @@ impl Engine for CpuEngine {
     fn begin(&mut self, queries: &RowBlock, k: K, exclude: &Exclude) -> Result<(), EngineError> {
         self.queries = None;
         self.forget_dropped();
-        self.queries = Some(self.pool.install(|| Queries::new(self.metric, queries, k, exclude))?);
+        let mut queries = self.pool.install(|| Queries::new(self.metric, queries, k, exclude))?;
+        queries.horizon = self.horizon;
+        self.queries = Some(queries);
         Ok(())
     }
 
@@ -208,8 +213,9 @@ impl Engine for CpuEngine {
         at_a_time: usize,
     ) -> Result<Vec<u32>, EngineError> {
         let begun = self.queries.take().ok_or(EngineError::NotBegun { call: "nearest" })?;
+        self.horizon = horizon;
         let near = nearest_in_pieces(self, &begun.block, part, (k, horizon), at_a_time);
-        self.queries = Some(begun);
+        (self.queries, self.horizon) = (Some(begun), None);
         near
     }
 

@@ -68,7 +68,7 @@ impl Packed {
         };
         let norm_of = |row: usize| norms.get(row).copied().unwrap_or(Norm::IDENTITY);
         let space = Space::of(metric, block, norm_of);
-        let grid = if simd.has_pairs() && grid { Grid::of(metric, block, &space, norm_of) } else { None };
+        let grid = if simd.has_pairs() && grid { Grid::of(simd, block, &space, norm_of) } else { None };
         let grid = grid.filter(|grid| Trial { metric, simd, block, queries }.suits(grid, norm_of));
         let mut filter = grid.map_or(Filter::Floats(space), Filter::Pairs);
         let words = filter.form().words(dim);

@@ -18,9 +18,9 @@ impl Pending {
         4 * k + 28
     }
 
-    /// Empties it and makes room for so many queries.
-    pub fn reset(&mut self, k: usize, queries: usize) {
-        self.room = Self::room(k);
+    /// Empties it and makes `room` for each of so many queries.
+    pub fn reset(&mut self, room: usize, queries: usize) {
+        self.room = room;
         self.lengths.clear();
         self.lengths.resize(queries, 0);
         self.slots.resize(self.slots.len().max(queries * self.room), 0);
@@ -102,7 +102,7 @@ mod tests {
     #[test]
     fn the_smallest_stay_when_the_rest_is_dropped() {
         let mut pending = Pending::default();
-        pending.reset(1, 2);
+        pending.reset(Pending::room(1), 2);
         for row in 0..10_u8 {
             assert!(!pending.push(1, i32::from(row) - 5, u32::from(row)));
         }
@@ -120,7 +120,7 @@ mod tests {
     #[test]
     fn it_says_when_it_is_full() {
         let mut pending = Pending::default();
-        pending.reset(1, 1);
+        pending.reset(Pending::room(1), 1);
         let filled: Vec<bool> = (0..32_u32).map(|row| pending.push(0, 0, row)).collect();
         assert_eq!(filled.iter().position(|&full| full), Some(31));
     }

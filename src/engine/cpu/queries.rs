@@ -3,6 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::exact::check_rows;
+use super::pending::Pending;
 use super::tasks::Met;
 use crate::block::RowBlock;
 use crate::engine::Exclude;
@@ -10,6 +11,7 @@ use crate::error::EngineError;
 use crate::metric::Metric;
 use crate::topk::TopK;
 use crate::units::K;
+use crate::visit::Horizon;
 
 /// Queries under one lock: tasks of a call mostly have their own.
 const SHARD: usize = 64;
@@ -23,6 +25,8 @@ pub(super) struct Queries {
     pub own_row: bool,
     /// Groups whose references are excluded.
     pub groups: Option<Vec<u32>>,
+    /// How far references are wanted, beside the nearest; however far where there is none.
+    pub horizon: Option<Horizon>,
     /// In which order visits named them.
     pub met: Met,
     tops: Vec<Mutex<TopK>>,
@@ -43,7 +47,12 @@ impl Queries {
         }
         let shard = |first: usize| Mutex::new(TopK::empty(SHARD.min(block.rows() - first), k));
         let tops = (0..block.rows()).step_by(SHARD).map(shard).collect();
-        Ok(Self { block: block.clone(), k, own_row, groups, met: Met::default(), tops })
+        Ok(Self { block: block.clone(), k, own_row, groups, horizon: None, met: Met::default(), tops })
+    }
+
+    /// References per query that wait for their exact distance. What is within a horizon is few beside k.
+    pub fn room(&self) -> usize {
+        Pending::room(if self.horizon.is_some() { self.k.get().min(2 * Horizon::NEAREST) } else { self.k.get() })
     }
 
     /// Bytes per query: its row, its top-k, its id and group, its place among those met, its share of locks and of

@@ -16,10 +16,12 @@ use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
 
 use self::registers::*;
 use super::exact::{self, Norm};
+use super::grid;
 use super::tile::{Form, Hits, ROWS_MAX, Scan, WIDTH_MAX};
 use crate::metric::Metric;
 
 type ScanFn = unsafe fn(&Scan<'_>, usize, &mut Hits) -> usize;
+type PlaceFn = unsafe fn(&[f32], Norm, (&[f64], f64), &mut [i32]) -> (f64, f64);
 type SumFn = unsafe fn(&[f32], &[f32], Norm, Norm) -> f64;
 
 /// One path: an instruction set's functions for one metric.
@@ -32,8 +34,8 @@ pub(super) struct Simd {
     /// Tile widths there are, ascending.
     pub widths: &'static [usize],
     floats: &'static [ScanFn],
-    /// For rows on a grid, where this path and metric have them.
-    pairs: Option<&'static [ScanFn]>,
+    /// For rows on a grid, where this path and metric have them, and what puts rows there.
+    pairs: Option<(&'static [ScanFn], PlaceFn)>,
     sum: SumFn,
     /// Multiplications and additions per second and thread, roughly: for estimates of time only.
     pub rate: f64,
@@ -54,7 +56,7 @@ impl Simd {
         assert!(job.panels.len() >= panels * self.rows * job.words);
         assert!(job.queries.len() >= queries * job.words && job.tau.len() >= queries);
         let scans = match (job.form, self.pairs) {
-            (Form::Pairs, Some(pairs)) => pairs,
+            (Form::Pairs, Some((pairs, _))) => pairs,
             (Form::Pairs, None) => unreachable!("rows are packed for the path that scans them"),
             (Form::Floats, _) => self.floats,
         };
@@ -67,6 +69,16 @@ impl Simd {
     pub fn sum(&self, q: &[f32], r: &[f32], norm_q: Norm, norm_r: Norm) -> f64 {
         // SAFETY: `available` makes a table only where its instructions are; the function itself is safe code.
         unsafe { (self.sum)(q, r, norm_q, norm_r) }
+    }
+
+    /// Puts a row onto a grid: [`grid::place`].
+    #[inline]
+    pub fn place(&self, row: &[f32], norm: Norm, about: (&[f64], f64), out: &mut [i32]) -> (f64, f64) {
+        match self.pairs {
+            // SAFETY: `available` makes a table only where its instructions are; the function itself is safe code.
+            Some((_, place)) => unsafe { place(row, norm, about, out) },
+            None => grid::place(row, norm, about, out),
+        }
     }
 
     /// Asks for a row that will be needed soon.
@@ -290,11 +302,16 @@ macro_rules! pairs {
                 unsafe { scan::<$register, PairDot, $registers, W>(job, from, hits) }
             }
 
+            #[target_feature(enable = $features)]
+            unsafe fn place(row: &[f32], norm: Norm, about: (&[f64], f64), out: &mut [i32]) -> (f64, f64) {
+                grid::place(row, norm, about, out)
+            }
+
             pub(super) fn table(metric: Metric, floats: &Simd) -> Simd {
                 assert!(floats.rows == $registers * <$register as Register>::LANES && floats.widths == [$($width),+]);
                 match metric {
                     Metric::Euclidean | Metric::SqEuclidean | Metric::Cosine | Metric::Correlation => {
-                        Simd { name: $name, pairs: Some(&[$(scan_tile::<$width>),+]), rate: $rate, ..*floats }
+                        Simd { name: $name, pairs: Some((&[$(scan_tile::<$width>),+], place)), rate: $rate, ..*floats }
                     }
                     Metric::InnerProduct | Metric::Manhattan | Metric::Chebyshev => Simd { name: $name, ..*floats },
                 }

@@ -25,7 +25,7 @@ const SAMPLE: usize = 128;
 /// Where one partition's rows live for the filter.
 #[derive(Clone, Debug)]
 pub(super) struct Space {
-    metric: Metric,
+    pub metric: Metric,
     pub centre: Vec<f64>,
     /// A power of two, so scaling rounds nothing.
     scale: f64,

@@ -22,6 +22,7 @@ use crate::block::EachRow;
 use crate::engine::{NO_GROUP, Partition};
 use crate::metric::Metric;
 use crate::topk::nearer;
+use crate::visit::Horizon;
 
 /// Bytes of panels that all queries of a task pass before the next ones are read: half of a small L2 cache.
 const BLOCK_BYTES: usize = 24 << 10;
@@ -164,7 +165,7 @@ impl Search<'_> {
             QueryRows::Run(range) => rows.extend(range.clone()),
             QueryRows::List(list) => rows.extend(list.iter().map(|&row| index(row))),
         }
-        pending.reset(self.queries.k.get(), rows.len());
+        pending.reset(self.queries.room(), rows.len());
         limits.clear();
         limits.extend(rows.iter().map(|&row| self.queries.with_top(row, |top, at| nearest::limit(top, at))));
         norms.clear();
@@ -283,7 +284,7 @@ impl Search<'_> {
             self.merge(scratch, query);
         } else if scratch.pending.push(query, form.order(sum), u32::try_from(reference).unwrap_or(u32::MAX)) {
             self.sift(scratch, query);
-            if 2 * scratch.pending.len(query) > Pending::room(self.queries.k.get()) {
+            if 2 * scratch.pending.len(query) > self.queries.room() {
                 // Equal or nearly so: only exact distances, and ids, tell them apart.
                 self.resolve(scratch, query);
                 self.tighten(scratch, query, f32::INFINITY);
@@ -292,18 +293,31 @@ impl Search<'_> {
         }
     }
 
-    /// Drops what k others, by their sums alone, are certain to be nearer than.
+    /// Drops what is certainly beyond the horizon, and what k others, by their sums alone, are certain to be nearer than.
     fn sift(&self, scratch: &mut Scratch, query: usize) {
-        let k = self.queries.k.get();
-        if scratch.pending.len(query) <= k {
-            return;
+        let (k, filter) = (self.queries.k.get(), &self.packed.filter);
+        let highest = |(order, row): (i32, u32)| filter.form().value(order) + f64::from(self.packed.slack(index(row)));
+        if let Some(horizon) = self.queries.horizon {
+            let mut nearest = [f32::INFINITY; Horizon::NEAREST];
+            let nearest = &mut nearest[..Horizon::NEAREST.min(k)];
+            if scratch.pending.len(query) > nearest.len() {
+                let n = nearest.len();
+                for (bound, slot) in nearest.iter_mut().zip(scratch.pending.smallest(query, n)) {
+                    *bound = filter.bound(scratch.filters[query], highest(slot));
+                }
+                self.drop_beyond(scratch, query, horizon.reach(nearest));
+            }
         }
-        let form = self.packed.filter.form();
-        let highest = |(order, row): (i32, u32)| form.value(order) + f64::from(self.packed.slack(index(row)));
-        let worst = scratch.pending.smallest(query, k).map(highest).fold(f64::NEG_INFINITY, f64::max);
-        let bound = self.packed.filter.bound(scratch.filters[query], worst);
+        if scratch.pending.len(query) > k {
+            let worst = scratch.pending.smallest(query, k).map(highest).fold(f64::NEG_INFINITY, f64::max);
+            self.drop_beyond(scratch, query, filter.bound(scratch.filters[query], worst));
+        }
+    }
+
+    /// Drops what is certain to be farther than this.
+    fn drop_beyond(&self, scratch: &mut Scratch, query: usize, bound: f32) {
         self.tighten(scratch, query, bound);
-        scratch.pending.drop_above(query, form.order(scratch.tau[query]));
+        scratch.pending.drop_above(query, self.packed.filter.form().order(scratch.tau[query]));
     }
 
     /// Lowers a query's τ to what its k-th distance, or a bound of it, allows.
