@@ -243,8 +243,8 @@ mod tests {
         // Of 2,000 queries half find all in their nearest list, and the others have the last of ten in the fifth, which is as
         // near as the first.
         let ranks: Vec<Vec<usize>> =
-            (0..2_000).map(|q| [vec![0; 9], vec![if q % 2 == 0 { 0 } else { 4 }]].concat()).collect();
-        let far = |q: usize| if q % 2 == 0 { 3.0 } else { 1.0 };
+            (0..2_000_usize).map(|q| [vec![0; 9], vec![if q.is_multiple_of(2) { 0 } else { 4 }]].concat()).collect();
+        let far = |q: usize| if q.is_multiple_of(2) { 3.0 } else { 1.0 };
         let ratios = |n: usize| {
             assert_eq!(n, 7, "a quarter more than 5");
             Some((0..2_000).map(|q| [vec![1.0], vec![far(q); n - 1]].concat()).collect())

@@ -86,7 +86,7 @@ impl Grid {
         let suits = most > 0.0 && scale.is_normal() && outliers <= 1 + sizes.len() / OUTLIERS;
         let offset = space.centre.iter().map(|c| c * c).sum::<f64>().sqrt();
         let (metric, centre) = (space.metric, space.centre.clone());
-        suits.then(|| Self { metric, simd: *simd, centre, offset, scale, error: 0.0 })
+        suits.then_some(Self { metric, simd: *simd, centre, offset, scale, error: 0.0 })
     }
 
     /// Puts a row onto the grid, times `factor`; `None` where it does not fit.
