@@ -36,7 +36,8 @@ use self::panels::Packed;
 use self::queries::Queries;
 use self::simd::Simd;
 use self::task::{Scratch, Search, scratch_bytes};
-use self::tasks::Cutter;
+use self::tasks::{Cutter, Tasks, is_one_each};
+use self::tile::Form;
 use super::visits::check_visits;
 use super::{Engine, EngineLimits, Exclude, Horizon, Partition, Visit, nearest_in_pieces};
 use crate::block::RowBlock;
@@ -77,6 +78,8 @@ pub struct CpuEngine {
     queries: Option<Queries>,
     /// What of the landmarks that are being searched is wanted.
     horizon: Option<Horizon>,
+    /// Visits of a partition that are searched with those of the next call.
+    waiting: Option<(Arc<Partition>, Vec<Visit>)>,
     /// Packed partitions by key, for as long as somebody holds the partition.
     packed: HashMap<u64, (Weak<Partition>, Arc<Packed>)>,
     /// What the threads work in; never more than there are threads.
@@ -97,6 +100,7 @@ impl CpuEngine {
             simd,
             queries: None,
             horizon: None,
+            waiting: None,
             packed: HashMap::new(),
             scratch: Mutex::new(Vec::new()),
         })
@@ -139,6 +143,59 @@ impl CpuEngine {
     fn begun(&self, call: &'static str) -> Result<&Queries, EngineError> {
         self.queries.as_ref().ok_or(EngineError::NotBegun { call })
     }
+
+    /// Whether visits had better be searched with the next ones: the first ones of a block, of one list per query. What they
+    /// find is a bound for the rest, and queries that are taken through both at once are packed and measured once.
+    fn may_wait(&self, part: &Partition, visits: &[Visit]) -> bool {
+        let Some(queries) = &self.queries else { return false };
+        let words = Form::Pairs.words(queries.block.dim());
+        let named = visits.len().min(part.block.rows());
+        let cutter = self.cutter(queries, words);
+        named > 1 && queries.met.is_empty() && cutter.has_many(cutter.rows) && is_one_each(visits, cutter.rows)
+    }
+
+    /// Searches what waits.
+    fn catch_up(&mut self) -> Result<(), EngineError> {
+        self.waiting.take().map_or(Ok(()), |(part, first)| self.search(&part, &first, &[]))
+    }
+
+    fn cutter(&self, queries: &Queries, words: usize) -> Cutter<'_> {
+        let (threads, rows) = (self.pool.current_num_threads(), queries.block.rows());
+        Cutter { simd: &self.simd, words, threads, room: queries.room(), rows }
+    }
+
+    /// Searches some visits after those that give a good bound for them.
+    fn search(&mut self, part: &Arc<Partition>, first: &[Visit], rest: &[Visit]) -> Result<(), EngineError> {
+        let packed = self.packed(part)?;
+        if let Some(queries) = &mut self.queries {
+            queries.met.extend(queries.block.rows(), first);
+            queries.met.extend(queries.block.rows(), rest);
+        }
+        let queries = self.begun("visit")?;
+        let search = Search { metric: self.metric, simd: &self.simd, queries, part, packed: &packed };
+        let words = packed.filter.form().words(queries.block.dim());
+        let cutter = self.cutter(queries, words);
+        if first.is_empty() {
+            self.work(&search, &cutter.cut(&queries.met, rest));
+        } else if let Some(tasks) = cutter.by_query(&queries.met, first, rest) {
+            self.work(&search, &tasks);
+        } else {
+            self.work(&search, &cutter.cut(&queries.met, first));
+            self.work(&search, &cutter.cut(&queries.met, rest));
+        }
+        Ok(())
+    }
+
+    fn work(&self, search: &Search<'_>, tasks: &Tasks<'_>) {
+        self.pool.install(|| {
+            (0..tasks.len()).into_par_iter().with_max_len(1).for_each(|task| {
+                let held = |work: &Mutex<Vec<Scratch>>| work.lock().unwrap_or_else(PoisonError::into_inner).pop();
+                let mut scratch = held(&self.scratch).unwrap_or_default();
+                search.run(&tasks.task(task), &mut scratch);
+                self.scratch.lock().unwrap_or_else(PoisonError::into_inner).push(scratch);
+            });
+        });
+    }
 }
 
 /// The instruction set of this name, or the best one here.
@@ -174,7 +231,7 @@ impl Engine for CpuEngine {
     }
 
     fn begin(&mut self, queries: &RowBlock, k: K, exclude: &Exclude) -> Result<(), EngineError> {
-        self.queries = None;
+        (self.queries, self.waiting) = (None, None);
         self.forget_dropped();
         let mut queries = self.pool.install(|| Queries::new(self.metric, queries, k, exclude))?;
         queries.horizon = self.horizon;
@@ -185,24 +242,17 @@ impl Engine for CpuEngine {
     fn visit(&mut self, part: &Arc<Partition>, visits: &[Visit]) -> Result<(), EngineError> {
         let block = &self.begun("visit")?.block;
         check_visits((block.rows(), block.dim()), part, visits)?;
-        let packed = self.packed(part)?;
-        if let Some(queries) = &mut self.queries {
-            queries.met.extend(queries.block.rows(), visits);
+        if let Some((waits, first)) = self.waiting.take() {
+            if waits.key() == part.key() {
+                return self.search(part, &first, visits);
+            }
+            self.search(&waits, &first, &[])?;
         }
-        let queries = self.begun("visit")?;
-        let search = Search { metric: self.metric, simd: &self.simd, queries, part, packed: &packed };
-        let words = packed.filter.form().words(queries.block.dim());
-        let (threads, rows) = (self.pool.current_num_threads(), queries.block.rows());
-        let tasks = Cutter { simd: &self.simd, words, threads, rows }.cut(&queries.met, visits);
-        self.pool.install(|| {
-            (0..tasks.len()).into_par_iter().with_max_len(1).for_each(|task| {
-                let held = |work: &Mutex<Vec<Scratch>>| work.lock().unwrap_or_else(PoisonError::into_inner).pop();
-                let mut scratch = held(&self.scratch).unwrap_or_default();
-                search.run(&tasks.task(task), &mut scratch);
-                self.scratch.lock().unwrap_or_else(PoisonError::into_inner).push(scratch);
-            });
-        });
-        Ok(())
+        if self.may_wait(part, visits) {
+            self.waiting = Some((Arc::clone(part), visits.to_vec()));
+            return Ok(());
+        }
+        self.search(part, &[], visits)
     }
 
     fn nearest(
@@ -212,6 +262,7 @@ impl Engine for CpuEngine {
         horizon: Option<Horizon>,
         at_a_time: usize,
     ) -> Result<Vec<u32>, EngineError> {
+        self.catch_up()?;
         let begun = self.queries.take().ok_or(EngineError::NotBegun { call: "nearest" })?;
         self.horizon = horizon;
         let near = nearest_in_pieces(self, &begun.block, part, (k, horizon), at_a_time);
@@ -220,11 +271,13 @@ impl Engine for CpuEngine {
     }
 
     fn bounds(&mut self) -> Result<Vec<f32>, EngineError> {
+        self.catch_up()?;
         let queries = self.begun("bounds")?;
         Ok((0..queries.block.rows()).map(|row| queries.with_top(row, |top, at| nearest::limit(top, at).0)).collect())
     }
 
     fn finish(&mut self) -> Result<TopK, EngineError> {
+        self.catch_up()?;
         let top = self.begun("finish")?.top();
         self.queries = None;
         self.forget_dropped();
@@ -232,10 +285,12 @@ impl Engine for CpuEngine {
     }
 
     fn snapshot(&mut self) -> Result<TopK, EngineError> {
+        self.catch_up()?;
         Ok(self.begun("snapshot")?.top())
     }
 
     fn restore(&mut self, top: &TopK) -> Result<(), EngineError> {
+        self.waiting = None;
         self.queries.as_mut().ok_or(EngineError::NotBegun { call: "restore" })?.restore(top)
     }
 }

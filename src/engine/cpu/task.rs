@@ -16,7 +16,7 @@ use super::pending::Pending;
 use super::queries::Queries;
 use super::simd::Simd;
 use super::space::QueryFilter;
-use super::tasks::{Leg, QueryRows, Task, index, queries_max};
+use super::tasks::{Leg, QueryRows, Task, index, queries_max, together_max};
 use super::tile::{Form, Hits, ROWS_MAX, Scan, WIDTH_MAX};
 use crate::block::EachRow;
 use crate::engine::{NO_GROUP, Partition};
@@ -85,7 +85,7 @@ pub(super) struct Scratch {
 pub(super) fn scratch_bytes(dim: usize, k: usize, simd: &Simd) -> usize {
     // A grid's queries take half the words each, and there may be more of them.
     let words = Form::Pairs.words(dim);
-    let queries = queries_max(words, simd) + WIDTH_MAX;
+    let queries = queries_max(words, simd).max(together_max(words, Pending::room(k), simd)) + WIDTH_MAX;
     let pending = Pending::room(k) * size_of::<u64>();
     let query = 2 * dim * size_of::<i32>() + pending + size_of::<QueryFilter>() + size_of::<Norm>() + 80;
     let found = (Pending::room(k) + TWINS + k) * size_of::<Pair>();
@@ -145,7 +145,8 @@ impl Search<'_> {
         for member in 0..scratch.members.len() {
             let query = scratch.members[member];
             let waits = scratch.pending.len(query);
-            if waits > 2 * k || (waits > k && scratch.limits[query].0.is_infinite()) {
+            let unbounded = || self.packed.filter.tau(scratch.filters[query], f32::INFINITY) == scratch.tau[query];
+            if waits > 2 * k || (waits > k && unbounded()) {
                 self.sift(scratch, query);
             }
         }

@@ -12,6 +12,11 @@ use crate::visit::{Visit, VisitQueries};
 /// Most queries in a task: enough that reading a panel from memory is paid for, few enough for their candidates to stay
 /// in the cache.
 const QUERIES_MAX: usize = 96;
+/// Most queries in a task that goes through several visits, and most bytes of those and of what waits for them. Its panels are
+/// in no cache, so the more queries share one that is read, the better: of a million cells of a mixture, each in 15 lists of
+/// 2,000, tasks of 96, 192, 384 and 768 queries take 32, 30, 28 and 27 s of processor time.
+const TOGETHER_MAX: usize = 384;
+const TOGETHER_BYTES: usize = 448 << 10;
 /// Bytes of queries in the filter's space that stay in the cache beside the panels.
 const QUERY_BYTES: usize = 384 << 10;
 /// Tasks per thread that are worth having, so that none waits long for the last.
@@ -71,6 +76,11 @@ pub(super) struct Met {
 }
 
 impl Met {
+    /// Whether no visit named any.
+    pub fn is_empty(&self) -> bool {
+        self.queries.is_empty()
+    }
+
     /// Puts those behind that visits name first now, of a block of so many queries.
     pub fn extend(&mut self, rows: usize, visits: &[Visit]) {
         if self.queries.len() == rows {
@@ -87,6 +97,13 @@ impl Met {
     }
 }
 
+/// Whether each of so many queries has one visit at most, and all visits name theirs.
+pub(super) fn is_one_each(visits: &[Visit], queries: usize) -> bool {
+    let mut seen = vec![false; queries];
+    let mut once = |&query: &u32| !std::mem::replace(&mut seen[index(query)], true);
+    visits.iter().all(|visit| listed(visit).is_some_and(|list| list.iter().all(&mut once)))
+}
+
 /// The queries of a visit, where it names them.
 fn listed(visit: &Visit) -> Option<&[u32]> {
     match &visit.queries {
@@ -101,6 +118,8 @@ pub(super) struct Cutter<'a> {
     /// Words of a packed row.
     pub words: usize,
     pub threads: usize,
+    /// References per query that wait for their exact distance.
+    pub room: usize,
     /// Queries of the block.
     pub rows: usize,
 }
@@ -108,18 +127,31 @@ pub(super) struct Cutter<'a> {
 impl Cutter<'_> {
     /// Tasks of these visits.
     pub fn cut<'a>(&self, met: &'a Met, visits: &'a [Visit]) -> Tasks<'a> {
-        self.by_query(met, visits).unwrap_or_else(|| self.by_visit(visits))
+        self.by_query(met, &[], visits).unwrap_or_else(|| self.by_visit(visits))
     }
 
-    /// Tasks of consecutive queries of `met`; `None` where too few of those share visits.
-    fn by_query<'a>(&self, met: &'a Met, visits: &[Visit]) -> Option<Tasks<'a>> {
-        let lists: Vec<&[u32]> = visits.iter().map(listed).collect::<Option<_>>()?;
-        let apart = visits.windows(2).all(|pair| pair[0].rows.end <= pair[1].rows.start);
-        let most = queries_max(self.words, self.simd);
-        let count = met.queries.len().div_ceil(most);
-        if lists.len() < 2 || !apart || count < TASKS_PER_THREAD * self.threads {
+    /// Whether there are queries for enough tasks of some each.
+    pub fn has_many(&self, queries: usize) -> bool {
+        queries.div_ceil(queries_max(self.words, self.simd)) >= TASKS_PER_THREAD * self.threads
+    }
+
+    /// How many of so many queries go through their visits together.
+    fn together(&self, queries: usize) -> usize {
+        let (least, most) = (queries_max(self.words, self.simd), together_max(self.words, self.room, self.simd));
+        let each = (queries / (TASKS_PER_THREAD * self.threads)).clamp(least, most.max(least));
+        each - each % self.simd.widths.last().copied().unwrap_or(1)
+    }
+
+    /// Tasks of consecutive queries of `met`, which visit `first` what gives them a good bound for the rest; `None` where too few
+    /// of those share visits.
+    pub fn by_query<'a>(&self, met: &'a Met, first: &[Visit], rest: &[Visit]) -> Option<Tasks<'a>> {
+        let visits: Vec<&Visit> = first.iter().chain(rest).collect();
+        let lists: Vec<&[u32]> = visits.iter().map(|visit| listed(visit)).collect::<Option<_>>()?;
+        if lists.len() < 2 || !self.has_many(met.queries.len()) || !self.are_apart(first, rest) {
             return None;
         }
+        let most = self.together(met.queries.len());
+        let count = met.queries.len().div_ceil(most);
         let place = |query: &u32| {
             let place = index(met.places[index(*query)]);
             (place / most, place % most)
@@ -161,6 +193,27 @@ impl Cutter<'_> {
         let queries = met.queries.chunks(most).map(QueryRows::List);
         cut.ends = queries.zip(at).map(|(queries, (legs, _))| (queries, legs)).collect();
         Some(cut)
+    }
+
+    /// Whether no query visits a row twice, as far as is seen at a glance: rows ascend from visit to visit in both parts, and
+    /// a query has one visit at most in the first.
+    fn are_apart(&self, first: &[Visit], rest: &[Visit]) -> bool {
+        let ascend = |visits: &[Visit]| visits.windows(2).all(|pair| pair[0].rows.end <= pair[1].rows.start);
+        if first.is_empty() {
+            return ascend(rest);
+        }
+        let mut before = vec![usize::MAX; self.rows];
+        for (at, visit) in first.iter().enumerate() {
+            for &query in listed(visit).unwrap_or_default() {
+                before[index(query)] = at;
+            }
+        }
+        let meets = |visit: &Visit, query: u32| {
+            let before = first.get(before[index(query)]).map_or(&(0..0), |visit| &visit.rows);
+            before.start < visit.rows.end && visit.rows.start < before.end
+        };
+        let free = |visit: &Visit| !listed(visit).unwrap_or_default().iter().any(|&query| meets(visit, query));
+        ascend(first) && ascend(rest) && rest.iter().all(free)
     }
 
     /// Tasks of one visit each: cut by queries, and by references as well where the queries are too few for all threads.
@@ -208,6 +261,13 @@ pub(super) fn queries_max(words: usize, simd: &Simd) -> usize {
     fit - fit % widest
 }
 
+/// How many queries a task may have that goes through several visits, with room for so many references each.
+pub(super) fn together_max(words: usize, room: usize, simd: &Simd) -> usize {
+    let widest = simd.widths.last().copied().unwrap_or(1);
+    let fit = TOGETHER_BYTES / (size_of::<i32>() * words + size_of::<u64>() * room);
+    fit.clamp(widest, TOGETHER_MAX)
+}
+
 /// How many queries a task should have, of so many: as many as it may, or up to half of that where it leaves every thread
 /// the same number of tasks.
 pub(super) fn queries_per_task(words: usize, simd: &Simd, queries: usize, threads: usize) -> usize {
@@ -236,84 +296,5 @@ pub(super) fn index(n: u32) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::metric::Metric;
-
-    /// Visits of 12 lists by queries that visit some of them in a row, so that neighbours share most.
-    fn visits(queries: u32, lists: u32) -> Vec<Visit> {
-        let names = |list: u32| (0..queries).filter(|query| (12 + list - query * 7 % 12) % 12 < lists).collect();
-        (0..12)
-            .map(|list| Visit { rows: 40 * list..40 * list + 40, queries: VisitQueries::List(names(list)) })
-            .collect()
-    }
-
-    /// Every (query, row of the partition) that the tasks compare, and how many legs the longest task has.
-    fn pairs(tasks: &Tasks<'_>, rows: usize) -> (Vec<(usize, u32)>, usize) {
-        let (mut pairs, mut longest) = (Vec::new(), 0);
-        for task in (0..tasks.len()).map(|at| tasks.task(at)) {
-            longest = longest.max(task.legs.len());
-            let queries: Vec<usize> = match &task.queries {
-                QueryRows::Run(run) => run.clone().collect(),
-                QueryRows::List(list) => list.iter().map(|&query| index(query)).collect(),
-            };
-            assert!(queries.iter().all(|&query| query < rows));
-            for leg in task.legs {
-                let all: Vec<u16> = (0..u16::try_from(queries.len()).expect("few")).collect();
-                for &slot in leg.slots(task.slots).unwrap_or(&all) {
-                    pairs.extend(leg.rows.clone().map(|row| (queries[usize::from(slot)], row)));
-                }
-            }
-        }
-        pairs.sort_unstable();
-        (pairs, longest)
-    }
-
-    fn wanted(visits: &[Visit]) -> Vec<(usize, u32)> {
-        let of = |visit: &Visit| {
-            let queries = listed(visit).unwrap_or_default().to_vec();
-            let rows = visit.rows.clone();
-            queries.into_iter().flat_map(move |query| rows.clone().map(move |row| (index(query), row)))
-        };
-        let mut pairs: Vec<_> = visits.iter().flat_map(of).collect();
-        pairs.sort_unstable();
-        pairs
-    }
-
-    #[test]
-    fn every_pair_is_compared_once_whether_tasks_are_of_a_visit_or_of_queries() {
-        for simd in crate::engine::cpu::simd::available(Metric::Euclidean) {
-            for (queries, lists, shared) in [(400, 6, true), (1_001, 12, true), (97, 6, false), (400, 0, false)] {
-                let rows = index(queries);
-                let cutter = Cutter { simd: &simd, words: 3, threads: 1, rows };
-                let all = visits(queries, lists);
-                let mut met = Met::default();
-                // The first call names the list that each query is nearest to, as a route does.
-                met.extend(rows, &visits(queries, 1));
-                let cut = cutter.cut(&met, &all);
-                let (found, longest) = pairs(&cut, rows);
-                assert_eq!(found, wanted(&all), "{queries} queries of {lists} lists on {}", simd.name);
-                assert_eq!(longest > 1, shared, "{queries} queries of {lists} lists on {}", simd.name);
-            }
-        }
-    }
-
-    #[test]
-    fn visits_whose_rows_overlap_or_that_name_all_queries_are_tasks_of_their_own() {
-        let simd = &crate::engine::cpu::simd::available(Metric::Euclidean)[0];
-        let cutter = Cutter { simd, words: 3, threads: 1, rows: 400 };
-        let met_of = |visits: &[Visit]| {
-            let mut met = Met::default();
-            met.extend(400, visits);
-            met
-        };
-        let mut twice = visits(400, 6);
-        twice.push(twice[3].clone());
-        let met = met_of(&twice);
-        assert!(cutter.by_query(&met, &twice).is_none(), "a row would be pending twice");
-        let mut all = visits(400, 6);
-        assert!(cutter.by_query(&met, &all).is_some());
-        all[2].queries = VisitQueries::All;
-        assert!(cutter.by_query(&met, &all).is_none());
-    }
-}
+#[path = "tasks_tests.rs"]
+mod tests;
