@@ -297,6 +297,22 @@ fn a_checkpoint_in_the_middle_of_a_partition_visits_only_what_was_not_seen() {
     assert_eq!(observer.0.into_inner(), QUERIES * REFERENCES - 100 * 30);
 }
 
+#[test]
+fn a_timed_checkpoint_never_holds_less_than_the_one_that_is_gone_on_with() {
+    let whole = run(0, None, &Silent).1.units.into_inner().unwrap();
+    let (router, stop) = (AllRows::new(REFERENCES, 25), Stop::new());
+    // Resumed in smaller blocks than it was saved in.
+    let top = TopK::empty(500, K::new(5).unwrap());
+    let resume = Some(Checkpoint { rows: 0..500, complete_to: 0, round: 0, references_done: 0, top });
+    let given =
+        Given { resume, block_rows: 100, checkpoint_every: Duration::ZERO, ..Given::new(&router, &Silent, &stop) };
+    let (result, kept, _) = run_losing((0, 0), given);
+    result.unwrap();
+    assert_eq!(kept.units.into_inner().unwrap(), whole);
+    let saved = kept.saved.into_inner().unwrap();
+    assert!(!saved.is_empty() && saved.iter().all(|saved| saved.rows.end >= 500), "{:?}", saved[0].rows);
+}
+
 /// Asks to stop once so many rows were searched.
 struct Asking<'a>(AtomicU64, u64, &'a Stop);
 
