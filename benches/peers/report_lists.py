@@ -147,7 +147,8 @@ def atlas(found, case):
     if not entries:
         return ""
     first = next(iter(entries.values()))
-    text = ATLAS.format(**case.__dict__ | {"lists": first["lists"], "visited": first["visited"], "how": " ".join(map(str, first["how"]))})
+    how = " ".join(map(str, first["how"]))
+    text = ATLAS.format(**case.__dict__ | {"lists": first["lists"], "visited": first["visited"], "how": how})
     for side, entry in entries.items():
         peaks = f"{entry['build_peak_bytes'] / 2**20:,.0f}, {entry['peak_bytes'] / 2**20:,.0f}"
         reads = ", ".join(f"{measured / planned:.3f}" for measured, planned in (entry["build_read"], entry["read"]))

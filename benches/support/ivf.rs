@@ -168,7 +168,8 @@ impl Loaded {
         let rows = queries.rows() as f64;
         let visited = visited as f64 / rows;
         let told = json!({
-            "lists": self.lists.len(), "nprobe": nprobe, "horizon": horizon, "visited": visited, "partitions": self.parts.len(), "queries": queries.rows(),
+            "lists": self.lists.len(), "nprobe": nprobe, "horizon": horizon, "visited": visited,
+            "partitions": self.parts.len(), "queries": queries.rows(),
             "queries_per_s": rows / search, "queries_per_s_with_copies": rows / total, "seconds": search,
             "near": medians[0], "begin": medians[1], "route": medians[2], "visit": medians[3], "finish": medians[4],
             "pairs_per_query": visited * self.lists.rows_per_visit(),

@@ -32,7 +32,7 @@ impl Probing {
         Self { lists, nprobe, horizon: None, cut, ranking }
     }
 
-    /// Only those of them that are within horizon.
+    /// Only those of them that are within the horizon.
     #[must_use]
     pub fn within(self, horizon: Option<Horizon>) -> Self {
         Self { horizon, ..self }

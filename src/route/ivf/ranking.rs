@@ -89,7 +89,7 @@ impl Ranking {
     }
 
     /// The numbers of the `n` lists nearest each query by the metric, `rows × n`, nearest first; ties go by number. Those
-    /// beyond horizon are [`u32::MAX`].
+    /// beyond the horizon are [`u32::MAX`].
     pub fn nearest(&self, queries: &RowBlock, n: usize, horizon: Option<Horizon>) -> Vec<u32> {
         let mut near = vec![u32::MAX; queries.rows() * n];
         near.par_chunks_mut(n.max(1)).enumerate().for_each_init(Room::default, |room, (query, near)| {
