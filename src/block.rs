@@ -6,6 +6,7 @@ pub mod patterns;
 pub mod scale;
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use ndarray::ArrayView2;
 
@@ -51,12 +52,20 @@ impl RowIds {
     }
 }
 
-/// Host rows, `rows × dim` float32, row-major, finite.
-#[derive(Clone, Debug, PartialEq)]
+/// Host rows, `rows × dim` float32, row-major, finite. Clones and parts share their values.
+#[derive(Clone, Debug)]
 pub struct RowBlock {
     ids: RowIds,
     dim: usize,
-    values: Vec<f32>,
+    values: Arc<Vec<f32>>,
+    /// Where its values begin in the shared ones.
+    first: usize,
+}
+
+impl PartialEq for RowBlock {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.ids, self.dim, self.values()) == (&other.ids, other.dim, other.values())
+    }
 }
 
 impl RowBlock {
@@ -68,7 +77,7 @@ impl RowBlock {
         if dim == 0 || ids.len().checked_mul(dim) != Some(values.len()) {
             return Err(BlockError::Shape { rows: ids.len(), dim, values: values.len() });
         }
-        Ok(Self { ids, dim, values })
+        Ok(Self { ids, dim, values: Arc::new(values), first: 0 })
     }
 
     /// How many rows.
@@ -95,16 +104,16 @@ impl RowBlock {
     /// When there is no such row.
     #[must_use]
     pub fn row(&self, row: usize) -> &[f32] {
-        &self.values[row * self.dim..(row + 1) * self.dim]
+        &self.values()[row * self.dim..(row + 1) * self.dim]
     }
 
     /// All values, row-major.
     #[must_use]
     pub fn values(&self) -> &[f32] {
-        &self.values
+        &self.values[self.first..self.first + self.ids.len() * self.dim]
     }
 
-    /// Some rows of the block, copied.
+    /// Some rows of the block.
     ///
     /// # Panics
     /// When there are no such rows.
@@ -114,7 +123,8 @@ impl RowBlock {
             RowIds::Range(all) => RowIds::Range(all.start + rows.start as u64..all.start + rows.end as u64),
             RowIds::List(all) => RowIds::List(all[rows.clone()].to_vec()),
         };
-        Self { ids, dim: self.dim, values: self.values[rows.start * self.dim..rows.end * self.dim].to_vec() }
+        assert!(rows.start <= rows.end && rows.end <= self.rows(), "these rows are there");
+        Self { ids, dim: self.dim, values: Arc::clone(&self.values), first: self.first + rows.start * self.dim }
     }
 
     /// The block as an array, `rows × dim`.
@@ -124,13 +134,7 @@ impl RowBlock {
     #[must_use]
     pub fn view(&self) -> ArrayView2<'_, f32> {
         #[allow(clippy::expect_used)]
-        ArrayView2::from_shape((self.rows(), self.dim), &self.values).expect("the constructor checked the shape")
-    }
-
-    /// The values' buffer, to read the next block into.
-    #[must_use]
-    pub fn into_values(self) -> Vec<f32> {
-        self.values
+        ArrayView2::from_shape((self.rows(), self.dim), self.values()).expect("the constructor checked the shape")
     }
 }
 

@@ -134,6 +134,12 @@ impl TopK {
         }
     }
 
+    /// So many rows after the other, in order: all of their slots, to be written to.
+    pub fn chunks_mut(&mut self, rows: usize) -> impl Iterator<Item = (&mut [u64], &mut [f32])> {
+        let slots = rows.max(1) * self.k;
+        self.ids.chunks_mut(slots).zip(self.distances.chunks_mut(slots))
+    }
+
     /// These rows, where they are.
     ///
     /// # Panics

@@ -54,15 +54,15 @@ impl Horizon {
     /// any case.
     #[must_use]
     pub fn kept(self, distances: &[f32]) -> usize {
-        let there = self.ratios(distances);
-        there.partition_point(|&ratio| ratio <= self.times).max(1).min(distances.len())
+        let there = there(distances);
+        let mean = self.mean(there);
+        there.partition_point(|&distance| self.ratio(distance, mean) <= self.times).max(1).min(distances.len())
     }
 
     /// A distance that none exceeds which is within it, where these are no less than those of the nearest.
     #[must_use]
     pub fn reach(self, nearest: &[f32]) -> f32 {
-        let square = |&distance: &f32| if self.squares { f64::from(distance) } else { f64::from(distance).powi(2) };
-        let mean = nearest.iter().map(square).sum::<f64>() / nearest.len().max(1) as f64;
+        let mean = self.mean(nearest);
         // Ratios are rounded to float32, and so is this.
         let reach = mean * f64::from(self.times) * (1.0 + 1e-6);
         #[allow(clippy::cast_possible_truncation)]
@@ -73,14 +73,31 @@ impl Horizon {
     /// How many times the mean each squared distance is, of those that are there.
     #[must_use]
     pub fn ratios(self, distances: &[f32]) -> Vec<f32> {
-        let there = &distances[..distances.partition_point(|distance| distance.is_finite())];
-        let square = |&distance: &f32| if self.squares { f64::from(distance) } else { f64::from(distance).powi(2) };
-        let nearest = &there[..there.len().min(Self::NEAREST)];
-        let mean = nearest.iter().map(square).sum::<f64>() / nearest.len().max(1) as f64;
-        #[allow(clippy::cast_possible_truncation)]
-        let ratio = |distance: &f32| if square(distance) > 0.0 { (square(distance) / mean) as f32 } else { 0.0 };
-        there.iter().map(ratio).collect()
+        let there = there(distances);
+        let mean = self.mean(there);
+        there.iter().map(|&distance| self.ratio(distance, mean)).collect()
     }
+
+    /// The mean square of the nearest, of distances in order.
+    fn mean(self, distances: &[f32]) -> f64 {
+        let nearest = &distances[..distances.len().min(Self::NEAREST)];
+        nearest.iter().map(|&distance| self.square(distance)).sum::<f64>() / nearest.len().max(1) as f64
+    }
+
+    fn square(self, distance: f32) -> f64 {
+        if self.squares { f64::from(distance) } else { f64::from(distance).powi(2) }
+    }
+
+    #[allow(clippy::cast_possible_truncation)]
+    fn ratio(self, distance: f32, mean: f64) -> f32 {
+        let square = self.square(distance);
+        if square > 0.0 { (square / mean) as f32 } else { 0.0 }
+    }
+}
+
+/// The distances of what is there, of distances in order.
+fn there(distances: &[f32]) -> &[f32] {
+    &distances[..distances.partition_point(|distance| distance.is_finite())]
 }
 
 #[cfg(test)]

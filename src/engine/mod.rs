@@ -11,6 +11,8 @@ mod visits;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use rayon::prelude::*;
+
 use crate::block::{RowBlock, Rows};
 use crate::error::EngineError;
 pub use crate::plan::EngineLimits;
@@ -148,7 +150,7 @@ fn check_landmarks(part: &Partition) -> Result<(), EngineError> {
     Err(EngineError::Shape { what: "a partition of landmarks", why })
 }
 
-/// [`Engine::nearest`] of these queries, by an engine that begins for some of them after the other.
+/// [`Engine::nearest`] of these queries, by an engine that begins for some of them after the other. Called on its pool.
 fn nearest_in_pieces(
     engine: &mut dyn Engine,
     queries: &RowBlock,
@@ -157,7 +159,7 @@ fn nearest_in_pieces(
     at_a_time: usize,
 ) -> Result<Vec<u32>, EngineError> {
     check_landmarks(part)?;
-    let mut near = Vec::with_capacity(queries.rows() * k.get());
+    let mut near = vec![u32::MAX; queries.rows() * k.get()];
     let rows = 0..u32::try_from(part.block.rows()).unwrap_or(u32::MAX);
     let visit = Visit { rows, queries: VisitQueries::All };
     for first in (0..queries.rows()).step_by(at_a_time.max(1)) {
@@ -165,13 +167,12 @@ fn nearest_in_pieces(
         engine.begin(&piece, k, &Exclude::Nothing)?;
         engine.visit(part, std::slice::from_ref(&visit))?;
         let found = engine.finish()?;
-        for row in 0..found.rows() {
+        let of_row = |(row, near): (usize, &mut [u32])| {
             let (ids, distances) = found.row(row);
             let kept = horizon.map_or(k.get(), |horizon| horizon.kept(distances));
-            let end = near.len() + k.get();
-            near.extend(ids.iter().take(kept).map(|&id| u32::try_from(id).unwrap_or(u32::MAX)));
-            near.resize(end, u32::MAX);
-        }
+            near.iter_mut().zip(&ids[..kept]).for_each(|(near, &id)| *near = u32::try_from(id).unwrap_or(u32::MAX));
+        };
+        near[first * k.get()..][..found.rows() * k.get()].par_chunks_mut(k.get()).enumerate().for_each(of_row);
     }
     Ok(near)
 }

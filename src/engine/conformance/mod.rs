@@ -43,7 +43,7 @@ macro_rules! claims {
             shapes: every_shape_agrees_with_the_oracle, few_and_many_queries_of_any_width_agree_with_the_oracle,
                 nothing_is_found_where_there_is_nothing, misfits_are_errors, calls_before_begin_are_errors;
             order: splits_and_order_do_not_show, identical_rows_in_reverse_are_found_by_id,
-                identical_rows_keep_to_ranges_and_exclusion,
+                identical_rows_keep_to_ranges_and_exclusion, identical_rows_on_the_far_side_hide_nothing,
                 ties_go_to_the_lower_id_whatever_the_order, rows_visited_twice_count_once,
                 lists_of_queries_and_row_ranges_are_kept_to, a_restored_search_ends_as_if_it_had_not_stopped,
                 bounds_are_the_last_column, begin_forgets_what_was_before,

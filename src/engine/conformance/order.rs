@@ -108,6 +108,20 @@ pub(crate) fn identical_rows_keep_to_ranges_and_exclusion(subject: Subject<'_>) 
     }
 }
 
+/// Of many identical rows only the first count, and those that do not must not seem near either, wherever they are.
+pub(crate) fn identical_rows_on_the_far_side_hide_nothing(subject: Subject<'_>) {
+    let (dim, many) = (6, 400);
+    let mut values = [-9.0, 0.5, 0.0, 0.25, 1.0, -1.0].repeat(many);
+    let near: Vec<f32> =
+        noise(12, dim * 900).chunks(dim).flat_map(|row| [row[0] + 9.0].into_iter().chain(row[1..].to_vec())).collect();
+    values.extend(&near);
+    let references = block(0, dim, values);
+    let queries = block(0, dim, near[..dim * 30].to_vec());
+    for metric in Metric::ALL {
+        Case::new(metric, &queries, &references, k(7)).check(subject, "identical rows far away");
+    }
+}
+
 pub(crate) fn ties_go_to_the_lower_id_whatever_the_order(subject: Subject<'_>) {
     // Every row is there five times, under ids that are not in the order of the rows.
     let rows = clustered(6, 100, 8, 3);

@@ -178,7 +178,10 @@ pub(super) fn place(row: &[f32], norm: Norm, (centre, factor): (&[f64], f64), ou
             errors[lane] += (value - rounded) * (value - rounded);
         };
         if let (Ok(row), Ok(centre)) = (<&[f32; LANES]>::try_from(row), <&[f64; LANES]>::try_from(centre)) {
-            (0..LANES).for_each(|at| lane(at, row[at], centre[at]));
+            // A loop and nothing else is what ends up in registers.
+            for at in 0..LANES {
+                lane(at, row[at], centre[at]);
+            }
         } else {
             row.iter().zip(centre).enumerate().for_each(|(at, (&x, &centre))| lane(at, x, centre));
         }

@@ -7,6 +7,7 @@
 //! splits or threads. It starts no threads and lives in the pool it is given.
 
 mod aligned;
+mod bounds;
 pub(in crate::engine) mod exact;
 mod filter;
 mod grid;
@@ -265,7 +266,8 @@ impl Engine for CpuEngine {
         self.catch_up()?;
         let begun = self.queries.take().ok_or(EngineError::NotBegun { call: "nearest" })?;
         self.horizon = horizon;
-        let near = nearest_in_pieces(self, &begun.block, part, (k, horizon), at_a_time);
+        let pool = Arc::clone(&self.pool);
+        let near = pool.install(|| nearest_in_pieces(self, &begun.block, part, (k, horizon), at_a_time));
         (self.queries, self.horizon) = (Some(begun), None);
         near
     }
@@ -278,7 +280,8 @@ impl Engine for CpuEngine {
 
     fn finish(&mut self) -> Result<TopK, EngineError> {
         self.catch_up()?;
-        let top = self.begun("finish")?.top();
+        let queries = self.begun("finish")?;
+        let top = self.pool.install(|| queries.top());
         self.queries = None;
         self.forget_dropped();
         Ok(top)
@@ -286,7 +289,8 @@ impl Engine for CpuEngine {
 
     fn snapshot(&mut self) -> Result<TopK, EngineError> {
         self.catch_up()?;
-        Ok(self.begun("snapshot")?.top())
+        let queries = self.begun("snapshot")?;
+        Ok(self.pool.install(|| queries.top()))
     }
 
     fn restore(&mut self, top: &TopK) -> Result<(), EngineError> {

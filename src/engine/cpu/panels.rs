@@ -35,7 +35,9 @@ pub(super) struct Packed {
     pub bias: Vec<i32>,
     /// How much higher each row's sum might have been; nothing where sums have no error of their own.
     slack: Vec<f32>,
-    /// Runs of rows that the ones before them make superfluous; their bias is +∞.
+    /// The most of those, of rows whose sums say something.
+    pub most_slack: f32,
+    /// Runs of rows that the ones before them make superfluous, which never pass.
     pub repeats: Vec<Range<usize>>,
     /// Each row's norm, for the metrics that have one.
     norms: Vec<Norm>,
@@ -76,10 +78,16 @@ impl Packed {
         let mut values = Aligned::zeros(panels * words * rows);
         let mut bias = vec![filter.form().never(); panels * rows];
         let mut slack = vec![0.0; panels * rows];
+        // A row that never passes is packed as nothing: added to the largest of all biases, anything might end up below.
+        let repeats = repeats(part);
+        let is_repeat = |row: usize| {
+            let after = repeats.partition_point(|run| run.end <= row);
+            repeats.get(after).is_some_and(|run| run.contains(&row))
+        };
         let pack = |(placed, room): &mut (Vec<i32>, Vec<f32>), (panel, ((values, bias), slack)): Panel<'_>| {
             for (lane, (bias, slack)) in bias.iter_mut().zip(slack).enumerate() {
                 let row = panel * rows + lane;
-                if row >= block.rows() || part.mask.as_ref().is_some_and(|mask| !mask[row]) {
+                if row >= block.rows() || part.mask.as_ref().is_some_and(|mask| !mask[row]) || is_repeat(row) {
                     continue;
                 }
                 (*bias, *slack) = filter.reference(block.row_in(row, room), norm_of(row), placed);
@@ -91,13 +99,12 @@ impl Packed {
         let chunks = values.as_mut_slice().par_chunks_mut(words * rows);
         let chunks = chunks.zip(bias.par_chunks_mut(rows)).zip(slack.par_chunks_mut(rows));
         chunks.enumerate().for_each_init(|| (vec![0; words], Vec::new()), pack);
-        let repeats = repeats(part);
-        for run in &repeats {
-            bias[run.clone()].fill(filter.form().never());
-        }
         filter.take_errors(&mut slack);
+        // What always passes bounds nothing.
+        let told = slack.iter().zip(&bias).filter(|(_, bias)| **bias != filter.form().always());
+        let most_slack = told.map(|(slack, _)| *slack).fold(0.0, f32::max);
         let (searched, in_vain) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        Ok(Self { filter, values, bias, slack, repeats, norms, searched, in_vain })
+        Ok(Self { filter, values, bias, slack, most_slack, repeats, norms, searched, in_vain })
     }
 
     /// A row's norm.

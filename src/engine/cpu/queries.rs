@@ -2,6 +2,8 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use rayon::prelude::*;
+
 use super::exact::check_rows;
 use super::pending::Pending;
 use super::tasks::Met;
@@ -55,10 +57,10 @@ impl Queries {
         Pending::room(if self.horizon.is_some() { self.k.get().min(2 * Horizon::NEAREST) } else { self.k.get() })
     }
 
-    /// Bytes per query: its row, its top-k, its id and group, its place among those met, its share of locks and of
-    /// the list of tasks.
+    /// Bytes per query: its row, its top-k, its id and group, its place among those met and in which task, its share of locks
+    /// and of the list of tasks.
     pub fn bytes_per_query(dim: usize, k: usize) -> usize {
-        dim * size_of::<f32>() + k * (size_of::<f32>() + size_of::<u64>()) + size_of::<u64>() + 3 * size_of::<u32>() + 4
+        dim * size_of::<f32>() + k * (size_of::<f32>() + size_of::<u64>()) + size_of::<u64>() + 5 * size_of::<u32>() + 4
     }
 
     fn shard(&self, row: usize) -> MutexGuard<'_, TopK> {
@@ -74,16 +76,12 @@ impl Queries {
     /// Everything found so far.
     pub fn top(&self) -> TopK {
         let mut all = TopK::empty(self.block.rows(), self.k);
-        let mut neighbours = Vec::with_capacity(self.k.get());
-        for (i, shard) in self.tops.iter().enumerate() {
+        let rows: Vec<_> = all.chunks_mut(SHARD).zip(&self.tops).collect();
+        rows.into_par_iter().for_each(|((ids, distances), shard)| {
             let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
-            for row in 0..shard.rows() {
-                let (ids, distances) = shard.neighbours(row);
-                neighbours.clear();
-                neighbours.extend(distances.iter().copied().zip(ids.iter().copied()));
-                all.set_row(i * SHARD + row, &neighbours);
-            }
-        }
+            ids.copy_from_slice(shard.ids());
+            distances.copy_from_slice(shard.distances());
+        });
         all
     }
 

@@ -1,5 +1,5 @@
-//! The inner loops, once per instruction set, behind one table chosen at run time. With `simd/registers.rs`, the only
-//! unsafe code of the engine.
+//! The inner loops, once per instruction set, behind one table chosen at run time. With `simd/loops.rs` and
+//! `simd/registers.rs`, the only unsafe code of the engine.
 //!
 //! A panel is `rows` references laid out `[word][rows]`, so that one load brings the same word of consecutive
 //! references. A scan holds a tile of `width` queries × `rows` references in registers, adds up all words, and stops at
@@ -9,11 +9,10 @@
 // Wrappers of single instructions must be inlined into the function that has the feature, and bools not branched on.
 #![allow(clippy::inline_always, clippy::needless_bitwise_bool, clippy::wildcard_imports)]
 
+mod loops;
 mod registers;
 
-#[cfg(target_arch = "x86_64")]
-use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-
+use self::loops::{Distance, Dot, Largest, PairDot, Step, lowest, prefetch, scan};
 use self::registers::*;
 use super::exact::{self, Norm};
 use super::grid;
@@ -21,8 +20,16 @@ use super::tile::{Form, Hits, ROWS_MAX, Scan, WIDTH_MAX};
 use crate::metric::Metric;
 
 type ScanFn = unsafe fn(&Scan<'_>, usize, &mut Hits) -> usize;
+type LowestFn = unsafe fn(&Scan<'_>, &mut [i32]);
 type PlaceFn = unsafe fn(&[f32], Norm, (&[f64], f64), &mut [i32]) -> (f64, f64);
 type SumFn = unsafe fn(&[f32], &[f32], Norm, Norm) -> f64;
+
+/// The loops of one tile width.
+#[derive(Clone, Copy, Debug)]
+struct Loops {
+    scan: ScanFn,
+    lowest: LowestFn,
+}
 
 /// One path: an instruction set's functions for one metric.
 #[derive(Clone, Copy, Debug)]
@@ -33,9 +40,9 @@ pub(super) struct Simd {
     pub rows: usize,
     /// Tile widths there are, ascending.
     pub widths: &'static [usize],
-    floats: &'static [ScanFn],
+    floats: &'static [Loops],
     /// For rows on a grid, where this path and metric have them, and what puts rows there.
-    pairs: Option<(&'static [ScanFn], PlaceFn)>,
+    pairs: Option<(&'static [Loops], PlaceFn)>,
     sum: SumFn,
     /// Multiplications and additions per second and thread, roughly: for estimates of time only.
     pub rate: f64,
@@ -51,17 +58,31 @@ impl Simd {
     /// number of panels. `width` is an index into `widths`.
     #[inline]
     pub fn scan(&self, width: usize, job: &Scan<'_>, from: usize, hits: &mut Hits) -> usize {
-        let queries = self.widths[width];
+        let loops = self.loops(width, job);
+        assert!(job.tau.len() >= self.widths[width]);
+        // SAFETY: `available` makes a table only where its instructions are; the slices are as long as was checked.
+        unsafe { (loops.scan)(job, from, hits) }
+    }
+
+    /// For each query and each place in a panel, the lowest sum that a reference in that place has, of all panels, of which
+    /// there is one at least: `width × rows`. Looks at no τ.
+    pub fn lowest(&self, width: usize, job: &Scan<'_>, out: &mut [i32]) {
+        let loops = self.loops(width, job);
+        assert!(out.len() >= self.widths[width] * self.rows && job.bias.len() >= self.rows);
+        // SAFETY: as in `scan`.
+        unsafe { (loops.lowest)(job, out) }
+    }
+
+    /// What goes over these panels, which are as long as they say.
+    fn loops(&self, width: usize, job: &Scan<'_>) -> Loops {
         let panels = job.bias.len() / self.rows;
         assert!(job.panels.len() >= panels * self.rows * job.words);
-        assert!(job.queries.len() >= queries * job.words && job.tau.len() >= queries);
-        let scans = match (job.form, self.pairs) {
-            (Form::Pairs, Some((pairs, _))) => pairs,
+        assert!(job.queries.len() >= self.widths[width] * job.words);
+        match (job.form, self.pairs) {
+            (Form::Pairs, Some((pairs, _))) => pairs[width],
             (Form::Pairs, None) => unreachable!("rows are packed for the path that scans them"),
-            (Form::Floats, _) => self.floats,
-        };
-        // SAFETY: `available` makes a table only where its instructions are; the slices are as long as just checked.
-        unsafe { scans[width](job, from, hits) }
+            (Form::Floats, _) => self.floats[width],
+        }
     }
 
     /// The sum that the metric's exact distance is made of.
@@ -117,135 +138,6 @@ pub(super) fn available(metric: Metric) -> Vec<Simd> {
     found
 }
 
-/// How a tile adds up one word.
-trait Step<V: Register> {
-    /// Whether the bias starts the sum, or is added at its end.
-    const BIAS_FIRST: bool;
-    unsafe fn step(sum: V, q: V, r: V) -> V;
-    unsafe fn add_bias(sum: V, bias: V) -> V;
-}
-
-macro_rules! step {
-    ($name:ident, $kind:ident, ($sum:ident, $q:ident, $r:ident) => $step:expr, $first:literal, ($end:ident, $bias:ident) => $add:expr) => {
-        struct $name;
-        impl<V: $kind> Step<V> for $name {
-            const BIAS_FIRST: bool = $first;
-            #[inline(always)]
-            unsafe fn step($sum: V, $q: V, $r: V) -> V {
-                // SAFETY: as the caller's.
-                unsafe { $step }
-            }
-            #[inline(always)]
-            #[allow(unused_unsafe)] // where the sum began with it
-            unsafe fn add_bias($end: V, $bias: V) -> V {
-                // SAFETY: as the caller's.
-                unsafe { $add }
-            }
-        }
-    };
-}
-
-step!(Dot, Floats, (sum, q, r) => sum.minus_product(q, r), true, (sum, _bias) => sum);
-step!(PairDot, Pairs, (sum, q, r) => sum.plus_products(q, r), true, (sum, _bias) => sum);
-step!(Distance, Floats, (sum, q, r) => sum.plus(q.distance(r)), false, (sum, bias) => sum.plus(bias));
-step!(Largest, Floats, (sum, q, r) => sum.max(q.distance(r)), false, (sum, bias) => sum.plus(bias));
-
-/// How far ahead a scan asks for panels, in words: about as many as the next cache delivers meanwhile.
-const AHEAD: usize = 512;
-
-/// Asks for a cache line that is needed soon, and does nothing where there is no such instruction.
-#[inline(always)]
-fn prefetch(at: *const i32) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: a hint, which reads nothing whatever the address.
-    unsafe {
-        _mm_prefetch::<_MM_HINT_T0>(at.cast());
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = at;
-}
-
-/// Writes down a tile's sums, and for each query which of them are not above its limit.
-#[inline(always)]
-#[allow(clippy::needless_range_loop)] // as in `scan`
-unsafe fn keep<V: Register, const R: usize, const W: usize>(job: &Scan<'_>, sums: &[[V; R]; W], hits: &mut Hits) {
-    // SAFETY: as in `scan`, the only caller.
-    unsafe {
-        hits.queries = 0;
-        for i in 0..W {
-            let limit = V::splat(*job.tau.as_ptr().add(i));
-            let mut mask = 0;
-            for j in 0..R {
-                mask |= sums[i][j].not_above(limit) << (j * V::LANES);
-                sums[i][j].store(hits.sums[i].as_mut_ptr().add(j * V::LANES));
-            }
-            hits.masks[i] = mask;
-            hits.queries |= u32::from(mask != 0) << i;
-        }
-    }
-}
-
-/// [`Simd::scan`] for panels of `R` registers and `W` queries.
-#[inline(always)]
-#[allow(clippy::needless_range_loop)] // indices count registers, which the compiler must see as constants
-unsafe fn scan<V: Register, S: Step<V>, const R: usize, const W: usize>(
-    job: &Scan<'_>,
-    from: usize,
-    hits: &mut Hits,
-) -> usize {
-    let rows = R * V::LANES;
-    let panels = job.bias.len() / rows;
-    // SAFETY: `Simd::scan` checked that the slices hold all panels and `W` queries; the instructions are the caller's
-    // promise, and `table!` checked that the tile fits into `Hits`.
-    unsafe {
-        for panel in from..panels {
-            let bias = job.bias.as_ptr().add(panel * rows);
-            let mut r = job.panels.as_ptr().add(panel * rows * job.words);
-            let mut q = job.queries.as_ptr();
-            let mut first = [V::splat(0); R];
-            if S::BIAS_FIRST {
-                for j in 0..R {
-                    first[j] = V::load(bias.add(j * V::LANES));
-                }
-            }
-            let mut sums = [first; W];
-            for _ in 0..job.words {
-                for line in (0..rows).step_by(16) {
-                    prefetch(r.wrapping_add(AHEAD + line));
-                }
-                let mut reference = [V::splat(0); R];
-                for j in 0..R {
-                    reference[j] = V::load(r.add(j * V::LANES));
-                }
-                for i in 0..W {
-                    let query = V::splat(*q.add(i));
-                    for j in 0..R {
-                        sums[i][j] = S::step(sums[i][j], query, reference[j]);
-                    }
-                }
-                r = r.add(rows);
-                q = q.add(W);
-            }
-            // One branch for the whole tile; which references it was for is worked out after it, seldom.
-            let mut above = [V::all(); R];
-            for i in 0..W {
-                let limit = V::splat(*job.tau.as_ptr().add(i));
-                for j in 0..R {
-                    if !S::BIAS_FIRST {
-                        sums[i][j] = S::add_bias(sums[i][j], V::load(bias.add(j * V::LANES)));
-                    }
-                    above[j] = sums[i][j].above(limit, above[j]);
-                }
-            }
-            if !above.iter().all(|&above| V::is_all(above)) {
-                keep(job, &sums, hits);
-                return panel;
-            }
-        }
-    }
-    panels
-}
-
 /// The table of one instruction set on f32: `$registers` registers to a panel, tiles of these widths.
 macro_rules! floats {
     ($name:ident, $register:ty, $registers:literal, [$($width:literal),+], $rate:expr, $(#[$features:meta])?) => {
@@ -262,19 +154,29 @@ macro_rules! floats {
                 unsafe { scan::<$register, S, $registers, W>(job, from, hits) }
             }
 
+            $(#[$features])?
+            unsafe fn lowest_tile<S: Step<$register>, const W: usize>(job: &Scan<'_>, out: &mut [i32]) {
+                // SAFETY: the caller's promise, and the features of this function.
+                unsafe { lowest::<$register, S, $registers, W>(job, out) }
+            }
+
             floats!(@sum squares, $(#[$features])?); floats!(@sum unit_squares, $(#[$features])?);
             floats!(@sum product, $(#[$features])?);
             floats!(@sum absolute, $(#[$features])?); floats!(@sum largest, $(#[$features])?);
 
+            const fn loops<S: Step<$register>, const W: usize>() -> Loops {
+                Loops { scan: scan_tile::<S, W>, lowest: lowest_tile::<S, W> }
+            }
+
             pub(super) fn table(metric: Metric) -> Simd {
                 const { assert!($registers * <$register as Register>::LANES <= ROWS_MAX) };
                 const { $(assert!($width <= WIDTH_MAX);)+ };
-                let (floats, sum): (&[ScanFn], SumFn) = match metric {
-                    Metric::Euclidean | Metric::SqEuclidean => (&[$(scan_tile::<Dot, $width>),+], squares),
-                    Metric::Cosine | Metric::Correlation => (&[$(scan_tile::<Dot, $width>),+], unit_squares),
-                    Metric::InnerProduct => (&[$(scan_tile::<Dot, $width>),+], product),
-                    Metric::Manhattan => (&[$(scan_tile::<Distance, $width>),+], absolute),
-                    Metric::Chebyshev => (&[$(scan_tile::<Largest, $width>),+], largest),
+                let (floats, sum): (&[Loops], SumFn) = match metric {
+                    Metric::Euclidean | Metric::SqEuclidean => (const { &[$(loops::<Dot, $width>()),+] }, squares),
+                    Metric::Cosine | Metric::Correlation => (const { &[$(loops::<Dot, $width>()),+] }, unit_squares),
+                    Metric::InnerProduct => (const { &[$(loops::<Dot, $width>()),+] }, product),
+                    Metric::Manhattan => (const { &[$(loops::<Distance, $width>()),+] }, absolute),
+                    Metric::Chebyshev => (const { &[$(loops::<Largest, $width>()),+] }, largest),
                 };
                 let rows = $registers * <$register as Register>::LANES;
                 let widths = &[$($width),+];
@@ -303,6 +205,12 @@ macro_rules! pairs {
             }
 
             #[target_feature(enable = $features)]
+            unsafe fn lowest_tile<const W: usize>(job: &Scan<'_>, out: &mut [i32]) {
+                // SAFETY: the caller's promise, and the features of this function.
+                unsafe { lowest::<$register, PairDot, $registers, W>(job, out) }
+            }
+
+            #[target_feature(enable = $features)]
             unsafe fn place(row: &[f32], norm: Norm, about: (&[f64], f64), out: &mut [i32]) -> (f64, f64) {
                 grid::place(row, norm, about, out)
             }
@@ -311,7 +219,9 @@ macro_rules! pairs {
                 assert!(floats.rows == $registers * <$register as Register>::LANES && floats.widths == [$($width),+]);
                 match metric {
                     Metric::Euclidean | Metric::SqEuclidean | Metric::Cosine | Metric::Correlation => {
-                        Simd { name: $name, pairs: Some((&[$(scan_tile::<$width>),+], place)), rate: $rate, ..*floats }
+                        let loops: &[Loops] =
+                            const { &[$(Loops { scan: scan_tile::<$width>, lowest: lowest_tile::<$width> }),+] };
+                        Simd { name: $name, pairs: Some((loops, place)), rate: $rate, ..*floats }
                     }
                     Metric::InnerProduct | Metric::Manhattan | Metric::Chebyshev => Simd { name: $name, ..*floats },
                 }
@@ -335,3 +245,58 @@ pairs!(avx512_i16, "avx512-i16", Pairs16<false>, 2, [1, 2, 4, 8, 12], 120e9, "av
 pairs!(avx512_vnni, "avx512-vnni", Pairs16<true>, 2, [1, 2, 4, 8, 12], 140e9, "avx512f,avx512bw,avx512vnni,avx2,fma");
 #[cfg(target_arch = "aarch64")]
 floats!(neon, Wide4, 4, [1, 2, 4, 6], 20e9, #[target_feature(enable = "neon")]);
+
+#[cfg(test)]
+mod tests {
+    use super::super::tile::{float, word};
+    use super::*;
+    use crate::engine::conformance::noise;
+
+    /// Panels, biases and queries of a scan, of three panels and seven words.
+    fn words(form: Form, n: usize, seed: u64) -> Vec<i32> {
+        #[allow(clippy::cast_possible_truncation)]
+        let of = |value: f32| match form {
+            Form::Floats => word(value),
+            Form::Pairs => bytemuck::cast([(1e3 * value) as i16, (-7e2 * value) as i16]),
+        };
+        noise(seed, n).into_iter().map(of).collect()
+    }
+
+    #[test]
+    fn the_lowest_sums_are_those_of_a_scan() {
+        let words_here = 7;
+        for (metric, simd) in
+            Metric::ALL.into_iter().flat_map(|metric| available(metric).into_iter().map(move |s| (metric, s)))
+        {
+            for form in [Form::Floats, Form::Pairs].into_iter().filter(|form| *form == Form::Floats || simd.has_pairs())
+            {
+                let panels = words(form, 3 * words_here * simd.rows, 1);
+                let bias = words(form, 3 * simd.rows, 2);
+                for (width, &queries) in simd.widths.iter().enumerate() {
+                    let values = words(form, words_here * queries, 3);
+                    // Everything passes this, so a scan stops at every panel.
+                    let tau = vec![if form == Form::Floats { word(f32::MAX) } else { i32::MAX }; queries];
+                    let job =
+                        Scan { form, panels: &panels, bias: &bias, queries: &values, tau: &tau, words: words_here };
+                    let mut found = vec![0; queries * simd.rows];
+                    simd.lowest(width, &job, &mut found);
+                    let mut hits = Hits::NONE;
+                    let mut expected: Vec<Option<i32>> = vec![None; queries * simd.rows];
+                    for panel in 0..3 {
+                        assert_eq!(simd.scan(width, &job, panel, &mut hits), panel);
+                        for (at, least) in expected.iter_mut().enumerate() {
+                            let sum = hits.sums[at / simd.rows][at % simd.rows];
+                            *least = Some(
+                                least
+                                    .map_or(sum, |least| if form.order(sum) < form.order(least) { sum } else { least }),
+                            );
+                        }
+                    }
+                    let shown = |sums: &[i32]| sums.iter().map(|&sum| float(sum)).collect::<Vec<_>>();
+                    let expected: Vec<i32> = expected.into_iter().flatten().collect();
+                    assert_eq!(found, expected, "{metric} on {}, {form:?}, {queries}: {:?}", simd.name, shown(&found));
+                }
+            }
+        }
+    }
+}

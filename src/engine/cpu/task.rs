@@ -7,9 +7,10 @@
 use std::cmp::Ordering;
 use std::ops::Range;
 
+use super::bounds::first_words;
 use super::exact::{Norm, distance};
 use super::filter::halve;
-use super::nearest::{self, Pair};
+use super::nearest::{self, Pair, Room};
 use super::panel_order::in_blocks;
 use super::panels::{Packed, TWINS};
 use super::pending::Pending;
@@ -18,14 +19,15 @@ use super::simd::Simd;
 use super::space::QueryFilter;
 use super::tasks::{Leg, QueryRows, Task, index, queries_max, together_max};
 use super::tile::{Form, Hits, ROWS_MAX, Scan, WIDTH_MAX};
-use crate::block::EachRow;
+use crate::block::{EachRow, RowIds};
 use crate::engine::{NO_GROUP, Partition};
 use crate::metric::Metric;
 use crate::topk::nearer;
-use crate::visit::Horizon;
 
 /// Bytes of panels that all queries of a task pass before the next ones are read: half of a small L2 cache.
 const BLOCK_BYTES: usize = 24 << 10;
+/// Queries that are asked for before they are packed: their rows may lie anywhere in the block.
+const PLACED_AHEAD: usize = 8;
 /// What all tasks of a visit share.
 #[derive(Clone, Copy)]
 pub(super) struct Search<'a> {
@@ -38,15 +40,15 @@ pub(super) struct Search<'a> {
 
 /// Queries that share a tile.
 #[derive(Clone, Copy, Debug)]
-struct Group {
+pub(super) struct Group {
     /// Index into the tile widths.
-    width: usize,
+    pub width: usize,
     /// First of its queries, among those of the leg.
-    first: usize,
-    count: usize,
+    pub first: usize,
+    pub count: usize,
     /// Where its queries begin in the packed ones, and its τ in `tile_tau`.
     values: usize,
-    tau: usize,
+    pub tau: usize,
     /// How often each of its queries was halved.
     halvings: u32,
 }
@@ -56,25 +58,28 @@ struct Group {
 pub(super) struct Scratch {
     rows: Vec<usize>,
     /// Which of the task's queries a leg is of.
-    members: Vec<usize>,
-    groups: Vec<Group>,
+    pub members: Vec<usize>,
+    pub groups: Vec<Group>,
     /// All queries as they are packed, `queries × words`.
     placed: Vec<i32>,
     /// Each group's queries, `words × width`.
     values: Vec<i32>,
     /// One per slot of a tile; what nothing passes where the tile is wider than its queries.
-    tile_tau: Vec<i32>,
+    pub tile_tau: Vec<i32>,
     /// Each query's.
-    tau: Vec<i32>,
+    pub tau: Vec<i32>,
+    /// The least sums of some references with each query of a tile; and their orders, of one query.
+    pub least: Vec<i32>,
+    pub orders: Vec<i32>,
     /// Biases for queries that were halved.
     halved: Vec<i32>,
-    filters: Vec<QueryFilter>,
+    pub filters: Vec<QueryFilter>,
     norms: Vec<Norm>,
-    pending: Pending,
+    pub pending: Pending,
     /// What a neighbour of each query must be nearer than.
-    limits: Vec<Pair>,
+    pub limits: Vec<Pair>,
     found: Vec<Pair>,
-    merged: Vec<Pair>,
+    room: Room,
     /// A reference that is kept as codes.
     decoded: Vec<f32>,
     /// Pairs that were computed exactly and were not near enough.
@@ -88,9 +93,11 @@ pub(super) fn scratch_bytes(dim: usize, k: usize, simd: &Simd) -> usize {
     let queries = queries_max(words, simd).max(together_max(words, Pending::room(k), simd)) + WIDTH_MAX;
     let pending = Pending::room(k) * size_of::<u64>();
     let query = 2 * dim * size_of::<i32>() + pending + size_of::<QueryFilter>() + size_of::<Norm>() + 80;
-    let found = (Pending::room(k) + TWINS + k) * size_of::<Pair>();
+    let (per_found, per_kept) = Room::BYTES;
+    let found = (Pending::room(k) + TWINS) * (size_of::<Pair>() + per_found) + k * per_kept;
     let halved = BLOCK_BYTES.max(ROWS_MAX * size_of::<i32>());
-    queries * query + found + halved + dim * size_of::<f32>() + size_of::<Hits>()
+    let least = first_words(k, simd.rows, WIDTH_MAX + 1) * size_of::<i32>();
+    queries * query + found + halved + least + dim * size_of::<f32>() + size_of::<Hits>()
 }
 
 impl Search<'_> {
@@ -106,14 +113,26 @@ impl Search<'_> {
                 None => scratch.members.extend(0..scratch.rows.len()),
             }
             searched += scratch.members.len() * leg.rows.len();
+            // The first panel of what comes next is on its way meanwhile; those behind it are asked for as scans come near them.
+            if let Some(next) = task.legs.get(at + 1) {
+                let panel = self.words() * self.simd.rows;
+                let values = &self.packed.values.as_slice()[index(next.rows.start) / self.simd.rows * panel..];
+                Simd::prefetch(bytemuck::cast_slice(&values[..panel.min(values.len())]));
+            }
             self.pass(leg, scratch, &mut hits);
             if at + 1 < task.legs.len() {
                 self.narrow(scratch);
             }
         }
-        for query in 0..scratch.rows.len() {
-            self.sift(scratch, query);
-            self.resolve(scratch, query);
+        // Rows of one query are on their way while those of the query before are measured.
+        for query in 0..=scratch.rows.len() {
+            if query < scratch.rows.len() {
+                self.sift(scratch, query);
+                self.prefetch(scratch, query);
+            }
+            if let Some(before) = query.checked_sub(1) {
+                self.resolve(scratch, before);
+            }
         }
         // A few for every query are what any filter lets pass.
         let few = self.queries.k.get() * scratch.rows.len();
@@ -123,11 +142,16 @@ impl Search<'_> {
     /// Takes the queries of a leg past its panels.
     fn pass(&self, leg: &Leg, scratch: &mut Scratch, hits: &mut Hits) {
         self.group(scratch);
+        self.bound_first(scratch, &(index(leg.rows.start)..index(leg.rows.end)));
         let leg = index(leg.rows.start)..index(leg.rows.end);
         self.add_first_repeats(scratch, &leg);
         let rows = self.simd.rows;
         let panels = leg.start / rows..leg.end.div_ceil(rows);
-        let block = (BLOCK_BYTES / (size_of::<i32>() * rows * self.words())).max(1);
+        let block = match scratch.groups.len() {
+            // Nobody reads them again; a list of all runs would be long.
+            0 | 1 => 1_024,
+            _ => (BLOCK_BYTES / (size_of::<i32>() * rows * self.words())).max(1),
+        };
         in_blocks(panels, block, |runs| {
             for group in 0..scratch.groups.len() {
                 let group = scratch.groups[group];
@@ -138,26 +162,12 @@ impl Search<'_> {
         });
     }
 
-    /// Lowers τ before the next leg, of queries of which enough is pending: of those that have no bound yet, and of others
-    /// as soon as sorting out is worth it.
-    fn narrow(&self, scratch: &mut Scratch) {
-        let k = self.queries.k.get();
-        for member in 0..scratch.members.len() {
-            let query = scratch.members[member];
-            let waits = scratch.pending.len(query);
-            let unbounded = || self.packed.filter.tau(scratch.filters[query], f32::INFINITY) == scratch.tau[query];
-            if waits > 2 * k || (waits > k && unbounded()) {
-                self.sift(scratch, query);
-            }
-        }
-    }
-
     fn words(&self) -> usize {
         self.packed.filter.form().words(self.part.block.dim())
     }
 
     /// Packs the task's queries, each by itself.
-    fn place(&self, queries: &QueryRows<'_>, scratch: &mut Scratch) {
+    pub(super) fn place(&self, queries: &QueryRows<'_>, scratch: &mut Scratch) {
         let (words, filter) = (self.words(), &self.packed.filter);
         let Scratch { rows, placed, filters, norms, pending, limits, tau, in_vain, .. } = scratch;
         *in_vain = 0;
@@ -175,6 +185,9 @@ impl Search<'_> {
         filters.clear();
         tau.clear();
         for (query, placed) in placed.chunks_mut(words).enumerate() {
+            if let Some(&ahead) = rows.get(query + PLACED_AHEAD) {
+                Simd::prefetch(bytemuck::cast_slice(self.queries.block.row(ahead)));
+            }
             let row = self.queries.block.row(rows[query]);
             let mut own = filter.query(row, norms[query], 0, placed);
             // Queries of one tile are halved alike, so few ways of it make full tiles.
@@ -188,7 +201,7 @@ impl Search<'_> {
     }
 
     /// Groups the queries of a leg to one tile each.
-    fn group(&self, scratch: &mut Scratch) {
+    pub(super) fn group(&self, scratch: &mut Scratch) {
         let (words, widths) = (self.words(), self.simd.widths);
         let Scratch { members, groups, values, placed, tile_tau, tau, filters, .. } = scratch;
         groups.clear();
@@ -229,7 +242,7 @@ impl Search<'_> {
             for member in 0..if run.is_empty() { 0 } else { scratch.members.len() } {
                 let query = scratch.members[member];
                 let row = scratch.rows[query];
-                for reference in run.clone().filter(|&reference| self.allowed(row, reference)) {
+                for reference in run.clone().filter(|&reference| !self.same_group(row, reference)) {
                     self.measure(scratch, query, reference);
                 }
                 self.merge(scratch, query);
@@ -237,25 +250,38 @@ impl Search<'_> {
         }
     }
 
+    /// Makes the biases that queries of a group meet in these panels, where they were halved.
+    pub(super) fn halve(&self, scratch: &mut Scratch, group: Group, run: &Range<usize>) {
+        if group.halvings > 0 {
+            halve(self.biases(run), group.halvings, &mut scratch.halved);
+        }
+    }
+
+    fn biases(&self, run: &Range<usize>) -> &[i32] {
+        &self.packed.bias[run.start * self.simd.rows..run.end * self.simd.rows]
+    }
+
+    /// One group of queries and one run of panels, whose biases are halved where they must be.
+    pub(super) fn job<'s>(&'s self, scratch: &'s Scratch, group: Group, run: &Range<usize>) -> Scan<'s> {
+        let (words, width) = (self.words(), self.simd.widths[group.width]);
+        let panel = words * self.simd.rows;
+        Scan {
+            form: self.packed.filter.form(),
+            panels: &self.packed.values.as_slice()[run.start * panel..run.end * panel],
+            bias: if group.halvings > 0 { &scratch.halved } else { self.biases(run) },
+            queries: &scratch.values[group.values..group.values + words * width],
+            tau: &scratch.tile_tau[group.tau..group.tau + width],
+            words,
+        }
+    }
+
     /// One group of queries against one run of panels.
     fn scan(&self, scratch: &mut Scratch, group: Group, run: &Range<usize>, rows: &Range<usize>, hits: &mut Hits) {
-        let (words, lanes) = (self.words(), self.simd.rows);
-        let width = self.simd.widths[group.width];
-        let bias = &self.packed.bias[run.start * lanes..run.end * lanes];
-        if group.halvings > 0 {
-            halve(bias, group.halvings, &mut scratch.halved);
-        }
+        let lanes = self.simd.rows;
+        self.halve(scratch, group, run);
         let mut from = 0;
         loop {
-            let job = Scan {
-                form: self.packed.filter.form(),
-                panels: &self.packed.values.as_slice()[run.start * words * lanes..run.end * words * lanes],
-                bias: if group.halvings > 0 { &scratch.halved } else { bias },
-                queries: &scratch.values[group.values..group.values + words * width],
-                tau: &scratch.tile_tau[group.tau..group.tau + width],
-                words,
-            };
-            from = self.simd.scan(group.width, &job, from, hits);
+            from = self.simd.scan(group.width, &self.job(scratch, group, run), from, hits);
             if from == run.len() {
                 return;
             }
@@ -275,7 +301,7 @@ impl Search<'_> {
     #[inline]
     fn take(&self, scratch: &mut Scratch, group: Group, slot: usize, reference: usize, sum: i32) {
         let query = scratch.members[group.first + slot];
-        if !self.allowed(scratch.rows[query], reference) {
+        if self.same_group(scratch.rows[query], reference) {
             return;
         }
         let form = self.packed.filter.form();
@@ -287,6 +313,7 @@ impl Search<'_> {
             self.sift(scratch, query);
             if 2 * scratch.pending.len(query) > self.queries.room() {
                 // Equal or nearly so: only exact distances, and ids, tell them apart.
+                self.prefetch(scratch, query);
                 self.resolve(scratch, query);
                 self.tighten(scratch, query, f32::INFINITY);
             }
@@ -294,62 +321,36 @@ impl Search<'_> {
         }
     }
 
-    /// Drops what is certainly beyond the horizon, and what k others, by their sums alone, are certain to be nearer than.
-    fn sift(&self, scratch: &mut Scratch, query: usize) {
-        let (k, filter) = (self.queries.k.get(), &self.packed.filter);
-        let highest = |(order, row): (i32, u32)| filter.form().value(order) + f64::from(self.packed.slack(index(row)));
-        if let Some(horizon) = self.queries.horizon {
-            let mut nearest = [f32::INFINITY; Horizon::NEAREST];
-            let nearest = &mut nearest[..Horizon::NEAREST.min(k)];
-            if scratch.pending.len(query) > nearest.len() {
-                let n = nearest.len();
-                for (bound, slot) in nearest.iter_mut().zip(scratch.pending.smallest(query, n)) {
-                    *bound = filter.bound(scratch.filters[query], highest(slot));
-                }
-                self.drop_beyond(scratch, query, horizon.reach(nearest));
+    /// Asks for the rows of what is pending, and for their ids.
+    fn prefetch(&self, scratch: &Scratch, query: usize) {
+        let block = &self.part.block;
+        for reference in scratch.pending.rows(query).map(index) {
+            Simd::prefetch(block.bytes(reference));
+            if let RowIds::List(ids) = block.ids() {
+                Simd::prefetch(bytemuck::bytes_of(&ids[reference]));
             }
-        }
-        if scratch.pending.len(query) > k {
-            let worst = scratch.pending.smallest(query, k).map(highest).fold(f64::NEG_INFINITY, f64::max);
-            self.drop_beyond(scratch, query, filter.bound(scratch.filters[query], worst));
-        }
-    }
-
-    /// Drops what is certain to be farther than this.
-    fn drop_beyond(&self, scratch: &mut Scratch, query: usize, bound: f32) {
-        self.tighten(scratch, query, bound);
-        scratch.pending.drop_above(query, self.packed.filter.form().order(scratch.tau[query]));
-    }
-
-    /// Lowers a query's τ to what its k-th distance, or a bound of it, allows.
-    fn tighten(&self, scratch: &mut Scratch, query: usize, bound: f32) {
-        let bound = bound.min(scratch.limits[query].0);
-        let (form, tau) = (self.packed.filter.form(), &mut scratch.tau[query]);
-        let lower = self.packed.filter.tau(scratch.filters[query], bound);
-        if form.order(lower) < form.order(*tau) {
-            *tau = lower;
         }
     }
 
     /// Measures everything that is pending.
     fn resolve(&self, scratch: &mut Scratch, query: usize) {
-        let block = &self.part.block;
-        for reference in scratch.pending.rows(query) {
-            Simd::prefetch(block.bytes(index(reference)));
-        }
         while let Some(reference) = scratch.pending.pop(query) {
             self.measure(scratch, query, index(reference));
         }
         self.merge(scratch, query);
     }
 
-    /// Gives a reference its exact distance and notes it where it is near enough.
+    /// Gives a reference its exact distance and notes it where it is near enough, and not the query itself if that is excluded.
     fn measure(&self, scratch: &mut Scratch, query: usize, reference: usize) {
-        let block = &self.part.block;
-        let values = self.queries.block.row(scratch.rows[query]);
+        let (block, row) = (&self.part.block, scratch.rows[query]);
+        let id = block.ids().get(reference);
+        if self.queries.own_row && self.queries.block.ids().get(row) == id {
+            return;
+        }
         let (norm, norm_r) = (scratch.norms[query], self.packed.norm(reference));
+        let values = self.queries.block.row(row);
         let sum = self.simd.sum(values, block.row_in(reference, &mut scratch.decoded), norm, norm_r);
-        let pair = (distance(self.metric, sum, norm, norm_r), block.ids().get(reference).0);
+        let pair = (distance(self.metric, sum, norm, norm_r), id.0);
         if nearer(pair, scratch.limits[query]) == Ordering::Less {
             scratch.found.push(pair);
         } else {
@@ -359,26 +360,23 @@ impl Search<'_> {
 
     /// Merges what was noted into the query's top-k, which other tasks may be doing as well.
     fn merge(&self, scratch: &mut Scratch, query: usize) {
-        let Scratch { rows, limits, found, merged, .. } = scratch;
+        let Scratch { rows, limits, found, room, .. } = scratch;
         if !found.is_empty() {
             limits[query] = self.queries.with_top(rows[query], |top, at| {
-                nearest::merge(found, top, at, merged);
+                nearest::merge(found, top, at, room);
                 nearest::limit(top, at)
             });
             found.clear();
         }
     }
 
-    /// Whether a query may have a reference. Masked rows never pass the filter.
+    /// Whether a query may not have a reference because of their group.
     #[inline]
-    fn allowed(&self, query: usize, reference: usize) -> bool {
-        let queries = self.queries;
-        let own = queries.own_row && queries.block.ids().get(query) == self.part.block.ids().get(reference);
-        let same = match (&queries.groups, &self.part.groups) {
+    fn same_group(&self, query: usize, reference: usize) -> bool {
+        match (&self.queries.groups, &self.part.groups) {
             (Some(of_query), Some(of_part)) => of_query[query] != NO_GROUP && of_query[query] == of_part[reference],
             _ => false,
-        };
-        !own && !same
+        }
     }
 }
 

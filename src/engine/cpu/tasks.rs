@@ -152,9 +152,13 @@ impl Cutter<'_> {
         }
         let most = self.together(met.queries.len());
         let count = met.queries.len().div_ceil(most);
+        // The task of each query, and its place there.
+        let each = u32::try_from(most).unwrap_or(u32::MAX);
+        let spot = |&place: &u32| (place / each, u16::try_from(place % each).unwrap_or(u16::MAX));
+        let spots: Vec<(u32, u16)> = met.places.iter().map(spot).collect();
         let place = |query: &u32| {
-            let place = index(met.places[index(*query)]);
-            (place / most, place % most)
+            let (task, slot) = spots[index(*query)];
+            (index(task), slot)
         };
         // (legs, slots) of each task.
         let (mut sizes, mut last) = (vec![(0, 0); count], vec![usize::MAX; count]);
@@ -185,7 +189,7 @@ impl Cutter<'_> {
                     cut.legs[*leg] = Leg { rows: visits[visit].rows.clone(), slots: here..here };
                     (last[task], *leg) = (visit, *leg + 1);
                 }
-                cut.slots[*end] = u16::try_from(slot).unwrap_or(u16::MAX);
+                cut.slots[*end] = slot;
                 cut.legs[*leg - 1].slots.end = here + 1;
                 *end += 1;
             }

@@ -253,7 +253,8 @@ impl Engine for HnswEngine {
         at_a_time: usize,
     ) -> Result<Vec<u32>, EngineError> {
         let begun = self.begun.take().ok_or(EngineError::NotBegun { call: "nearest" })?;
-        let near = nearest_in_pieces(self, &begun.block, part, (k, horizon), at_a_time);
+        let pool = Arc::clone(&self.config.pool);
+        let near = pool.install(|| nearest_in_pieces(self, &begun.block, part, (k, horizon), at_a_time));
         self.begun = Some(begun);
         near
     }

@@ -14,6 +14,8 @@ pub(super) trait Register: Copy {
     unsafe fn load(from: *const i32) -> Self;
     unsafe fn store(self, to: *mut i32);
     unsafe fn splat(word: i32) -> Self;
+    /// The smaller of each two words, neither of which is NaN: the space keeps that out.
+    unsafe fn min(self, other: Self) -> Self;
     /// A bit for every lane that is not above the limit's. The space keeps NaN out of both.
     unsafe fn not_above(self, limit: Self) -> u32;
     /// For each lane, whether it has been above all its limits so far.
@@ -46,6 +48,7 @@ macro_rules! register {
         load($from:ident) => $load:expr;
         store($v:ident, $to:ident) => $store:expr;
         splat($word:ident) => $splat:expr;
+        min($x:ident, $y:ident) => $min:expr;
         not_above: ($t:ident, $limit:ident) => $not_above:expr;
         all: $all:expr;
         above: ($u:ident, $bound:ident, $so_far:ident) => $above_is:expr;
@@ -69,6 +72,11 @@ macro_rules! register {
             #[inline(always)]
             unsafe fn splat($word: i32) -> Self {
                 unsafe { Self($splat) }
+            }
+            #[inline(always)]
+            unsafe fn min(self, other: Self) -> Self {
+                let ($x, $y) = (self.0, other.0);
+                unsafe { Self($min) }
             }
             #[inline(always)]
             unsafe fn not_above(self, limit: Self) -> u32 {
@@ -125,6 +133,7 @@ register! {
     load(from) => from.cast::<[f32; 4]>().read_unaligned();
     store(v, to) => to.cast::<[f32; 4]>().write_unaligned(v);
     splat(word) => [f32::from_bits(word.cast_unsigned()); 4];
+    min(a, b) => [smaller(a[0], b[0]), smaller(a[1], b[1]), smaller(a[2], b[2]), smaller(a[3], b[3])];
     not_above: (a, t) => u32::from(a[0] <= t[0])
         | u32::from(a[1] <= t[1]) << 1
         | u32::from(a[2] <= t[2]) << 2
@@ -148,6 +157,12 @@ fn larger(a: f32, b: f32) -> f32 {
     if a > b { a } else { b }
 }
 
+/// The smaller one, in the same way.
+#[inline(always)]
+fn smaller(a: f32, b: f32) -> f32 {
+    if a < b { a } else { b }
+}
+
 /// 8 f32 of AVX2.
 #[cfg(target_arch = "x86_64")]
 #[derive(Clone, Copy)]
@@ -159,6 +174,7 @@ register! {
     load(from) => _mm256_loadu_ps(from.cast());
     store(v, to) => _mm256_storeu_ps(to.cast(), v);
     splat(word) => _mm256_castsi256_ps(_mm256_set1_epi32(word));
+    min(a, b) => _mm256_min_ps(a, b);
     not_above: (a, t) => _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_LE_OQ>(a, t)).cast_unsigned();
     all: _mm256_castsi256_ps(_mm256_set1_epi32(-1));
     above: (a, t, so_far) => _mm256_and_ps(so_far, _mm256_cmp_ps::<_CMP_GT_OQ>(a, t));
@@ -185,6 +201,7 @@ register! {
     load(from) => _mm512_loadu_ps(from.cast());
     store(v, to) => _mm512_storeu_ps(to.cast(), v);
     splat(word) => _mm512_castsi512_ps(_mm512_set1_epi32(word));
+    min(a, b) => _mm512_min_ps(a, b);
     not_above: (a, t) => u32::from(_mm512_cmp_ps_mask::<_CMP_LE_OQ>(a, t));
     all: __mmask16::MAX;
     above: (a, t, so_far) => _mm512_mask_cmp_ps_mask::<_CMP_GT_OQ>(so_far, a, t);
@@ -211,6 +228,7 @@ register! {
     load(from) => _mm256_loadu_si256(from.cast());
     store(v, to) => _mm256_storeu_si256(to.cast(), v);
     splat(word) => _mm256_set1_epi32(word);
+    min(a, b) => _mm256_min_epi32(a, b);
     not_above: (a, t) =>
         !_mm256_movemask_ps(_mm256_castsi256_ps(_mm256_cmpgt_epi32(a, t))).cast_unsigned() & 0xFF;
     all: _mm256_set1_epi32(-1);
@@ -244,6 +262,7 @@ register! {
     load(from) => _mm512_loadu_si512(from.cast());
     store(v, to) => _mm512_storeu_si512(to.cast(), v);
     splat(word) => _mm512_set1_epi32(word);
+    min(a, b) => _mm512_min_epi32(a, b);
     not_above: (a, t) => u32::from(_mm512_cmple_epi32_mask(a, t));
     all: __mmask16::MAX;
     above: (a, t, so_far) => _mm512_mask_cmpgt_epi32_mask(so_far, a, t);
@@ -276,6 +295,7 @@ register! {
     load(from) => vld1q_f32(from.cast());
     store(v, to) => vst1q_f32(to.cast(), v);
     splat(word) => vreinterpretq_f32_s32(vdupq_n_s32(word));
+    min(a, b) => vminq_f32(a, b);
     not_above: (a, t) => vaddvq_u32(vandq_u32(vld1q_u32([1_u32, 2, 4, 8].as_ptr()), vcleq_f32(a, t)));
     all: vdupq_n_u32(u32::MAX);
     above: (a, t, so_far) => vandq_u32(so_far, vcgtq_f32(a, t));
