@@ -5,9 +5,9 @@ use serde_json::{Value, json};
 use super::approach::Approach;
 use super::output::Output;
 use super::planned::Planned;
-use super::request::Probes;
+use super::request::{Probes, SearchRequest};
 use super::run::Run;
-use super::sample::{Sample, written};
+use super::sample::{Sample, chunks_at_once, written};
 use crate::error::{Error, JobError};
 use crate::metric::{TieBand, tie_band};
 use crate::plan::sample::Random;
@@ -81,16 +81,29 @@ pub fn recalls(found: &TopK, truth: &TopK, band: Option<TieBand>) -> Vec<f64> {
     (0..truth.rows()).filter_map(of).collect()
 }
 
+/// The seed of the sample of an audit.
+#[must_use]
+pub fn seed(request: &SearchRequest) -> u64 {
+    request.run.seed ^ SEED
+}
+
 /// Measures the recall of a finished search, and says so where it is too low.
 ///
 /// # Errors
 /// The first error of reading or searching; [`JobError::Unfit`] for a recall below the one asked for, with --strict.
 pub fn audit(planned: &mut Planned<'_>, output: &Output, run: &Run<'_>) -> Result<Recall, Error> {
-    let seed = planned.request.run.seed ^ SEED;
+    let seed = seed(planned.request);
     planned.drop_graph();
-    let sample = Sample::search(planned, seed, Stage::Audit, run)?;
+    let sample = if let Some(sample) = planned.to_audit.take() {
+        sample
+    } else {
+        let [sample] = Sample::search(planned, [seed], Stage::Audit, run)?;
+        sample
+    };
+    let at_once = chunks_at_once(planned)?;
     let neighbours = Neighbours::open(&output.folder)?;
-    let found = written(&sample.rows, neighbours.k(), |rows| neighbours.read(rows))?;
+    let read = |rows| neighbours.read(rows);
+    let found = run.pool.install(|| written(&sample.rows, neighbours.k(), at_once, read))?;
     let band = tie_band(planned.request.metric, planned.inputs.queries.source.dim(), planned.input.engine.kind);
     let through = planned.through.as_ref();
     let exact = through.is_none_or(|t| t.index.encoding() == Encoding::F32 || t.refines(planned.request));

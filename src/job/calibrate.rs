@@ -43,7 +43,9 @@ impl Planned<'_> {
         self.settle_as_before(earlier, run)?;
         let Some(recall) = self.to_settle() else { return Ok(()) };
         let seed = self.request.run.seed ^ SEED;
-        let sample = Sample::search(self, seed, Stage::Calibrate, run)?;
+        let seeds = [seed, super::audit::seed(self.request)];
+        let [sample, to_audit] = Sample::search(self, seeds, Stage::Calibrate, run)?;
+        self.to_audit = Some(Sample { values: Vec::new(), ..to_audit });
         let Some(through) = &self.through else { return Ok(()) };
         let queries =
             RowBlock::new(RowIds::Range(0..sample.rows.len() as u64), through.index.dim(), sample.values.clone())?;

@@ -160,15 +160,15 @@ impl Explained {
         self.audited(planned, guess)
     }
 
-    /// The sample, or the two, that are searched exactly.
+    /// The sample, or the two together, that are searched exactly.
     fn audited(&mut self, planned: &Planned<'_>, guess: bool) -> Result<(), Error> {
         let sample = plan_sample(planned)?;
         let found = format!(
             "{} cells of the query searched exactly: {} pairs, {} read, {}",
             grouped(sample.block_rows),
             pairs(sample.pairs),
-            ByteCount(samples_bytes(&sample, guess)),
-            duration(samples(guess) * sample.seconds)
+            ByteCount(sample.bytes_read.1),
+            duration(sample.seconds)
         );
         self.add(if guess { "calibration and audit" } else { "audit" }, found);
         self.sample = Some(sample);
@@ -183,22 +183,11 @@ impl Explained {
         self.json["nprobe"] = json!(near.map(|near| near.nprobe));
         self.json["horizon"] = json!(near.and_then(|near| near.horizon));
         self.json["nprobe_is_a_guess"] = json!(guess);
-        let bytes = self.sample.as_ref().map(|sample| samples_bytes(sample, guess));
-        self.json["samples_bytes_read"] = json!(bytes);
-        self.json["samples_seconds"] = json!(self.sample.as_ref().map(|sample| samples(guess) * sample.seconds));
+        self.json["samples_bytes_read"] = json!(self.sample.as_ref().map(|sample| sample.bytes_read.1));
+        self.json["samples_seconds"] = json!(self.sample.as_ref().map(|sample| sample.seconds));
     }
 
     fn add(&mut self, what: &str, value: String) {
         self.lines.push((what.to_owned(), value));
     }
-}
-
-/// How many samples are searched exactly: one to find out how many lists, one to check.
-fn samples(guess: bool) -> f64 {
-    1.0 + f64::from(u8::from(guess))
-}
-
-/// Bytes of the reference that those read.
-fn samples_bytes(sample: &SearchPlan, guess: bool) -> u64 {
-    sample.bytes_read.1.saturating_mul(1 + u64::from(guess))
 }

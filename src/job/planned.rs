@@ -17,7 +17,7 @@ use super::manifest::Manifest;
 use super::report::duration;
 use super::request::{DeviceChoice, SearchRequest};
 use super::run::Run;
-use super::sample::{SAMPLE_ROWS, plan_sample};
+use super::sample::{SAMPLE_ROWS, Sample, plan_sample};
 use super::search::{copies_names, side};
 use crate::error::{Error, JobError, PlanError};
 use crate::plan::search::{SearchInput, SearchPlan, plan};
@@ -48,6 +48,8 @@ pub struct Planned<'a> {
     pub graph: Option<Graph>,
     /// What happened to the engine that began, where another one had to go on.
     pub lost: Option<String>,
+    /// The sample of the audit, without values, where it was searched already.
+    pub to_audit: Option<Sample>,
     /// What the plan follows from.
     pub input: SearchInput,
     /// Pairs compared by this run.
@@ -273,6 +275,7 @@ impl<'a> Planned<'a> {
             opened,
             graph,
             lost,
+            to_audit: None,
             input,
             pairs,
             threads,
@@ -298,6 +301,10 @@ impl<'a> Planned<'a> {
         let (request, inputs, through) = (self.request, &self.inputs, self.through.as_ref());
         self.input = Layout { request, inputs, through, run }.input(self.approach, &self.opened);
         self.plan = plan(&self.input)?;
+        if let Some(sample) = &self.to_audit {
+            let bytes = sample.rows.len() as u64 * (request.k.get() as u64 * 12 + 8);
+            self.plan.memory.add("neighbours of the sample that is audited", bytes);
+        }
         self.check_sample()
     }
 

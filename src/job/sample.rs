@@ -1,10 +1,13 @@
 //! A seeded sample of the query, searched exactly: what recall is measured by, and the number of lists chosen by.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
+
+use rayon::prelude::*;
 
 use super::approach::{Approach, router};
 use super::planned::Planned;
@@ -20,7 +23,7 @@ use crate::schedule::progress::{Stage, Step};
 use crate::schedule::search::{Engines, QueryGroups, Search, Unfinished, UnitSink, search};
 use crate::store::memory::MemorySource;
 use crate::topk::TopK;
-use crate::units::ByteCount;
+use crate::units::{ByteCount, INNER_ROWS, K};
 
 /// Query rows of a sample, where there are as many.
 pub const SAMPLE_ROWS: u64 = 1_000;
@@ -51,15 +54,23 @@ pub fn draw(rows: u64, seed: u64) -> Vec<u64> {
 }
 
 impl Sample {
-    /// Draws a sample and searches it, as the job would search it without an index.
+    /// Draws a sample for each seed and searches them together, as the job would search them without an index: the reference
+    /// is read once.
     ///
     /// # Errors
     /// The first error of reading or searching; [`JobError::Interrupted`].
-    pub fn search(planned: &mut Planned<'_>, seed: u64, stage: Stage, run: &Run<'_>) -> Result<Self, Error> {
+    pub fn search<const N: usize>(
+        planned: &mut Planned<'_>,
+        seeds: [u64; N],
+        stage: Stage,
+        run: &Run<'_>,
+    ) -> Result<[Self; N], Error> {
         let source = &planned.inputs.queries.source;
-        let rows = draw(source.rows(), seed);
+        let drawn = seeds.map(|seed| draw(source.rows(), seed));
+        let rows: Vec<u64> = drawn.iter().flatten().copied().collect::<BTreeSet<_>>().into_iter().collect();
         let ranges: Vec<_> = rows.iter().map(|&row| row..row + 1).collect();
-        let mut values = vec![0.0; rows.len() * source.dim()];
+        let dim = source.dim();
+        let mut values = vec![0.0; rows.len() * dim];
         run.pool.install(|| source.read(&ranges, &mut values))?;
         source.release();
         let truth = loop {
@@ -70,19 +81,40 @@ impl Sample {
                 truth => break truth?,
             }
         };
-        Ok(Self { rows, values, truth })
+        Ok(drawn.map(|of| {
+            let places = of.iter().map(|row| rows.partition_point(|before| before < row));
+            let values = places.clone().flat_map(|at| &values[at * dim..(at + 1) * dim]).copied().collect();
+            let mut its_truth = TopK::empty(of.len(), planned.request.k);
+            places.enumerate().for_each(|(row, at)| its_truth.copy_rows(row, &truth, at, 1));
+            Self { rows: of, values, truth: its_truth }
+        }))
     }
 }
 
-/// The plan of searching a sample, beside what the job holds meanwhile.
+/// The plan of searching the samples, beside what the job holds meanwhile.
 ///
 /// # Errors
 /// A budget that is too small.
 pub fn plan_sample(planned: &Planned<'_>) -> Result<SearchPlan, Error> {
+    Ok(plan_reading(planned)?.0)
+}
+
+/// How many chunks of the output are read at the same time for a sample that was searched.
+///
+/// # Errors
+/// As [`plan_sample`].
+pub fn chunks_at_once(planned: &Planned<'_>) -> Result<usize, Error> {
+    Ok(usize::try_from(plan_reading(planned)?.1).unwrap_or(usize::MAX))
+}
+
+fn plan_reading(planned: &Planned<'_>) -> Result<(SearchPlan, u64), Error> {
     let held = planned.lists_bytes();
-    let measured = planned.through.as_ref().filter(|_| matches!(planned.approach, Approach::Near(near) if near.guess));
+    let guess = matches!(planned.approach, Approach::Near(near) if near.guess);
+    let measured = planned.through.as_ref().filter(|_| guess);
     let measured = measured.map_or(0, |through| through.measured_bytes(planned.threads));
-    let queries = planned.inputs.queries.source.rows().min(SAMPLE_ROWS);
+    let rows = planned.inputs.queries.source.rows();
+    // One sample to find out how many lists to visit, where that is still to be, and one to check; they may share rows.
+    let queries = rows.min(SAMPLE_ROWS * (1 + u64::from(guess)));
     let input = SearchInput {
         queries: Side { rows: queries, stored_bytes: 0, chunk_rows: 1, ..planned.input.queries },
         references: side(&*planned.inputs.references.source),
@@ -97,12 +129,16 @@ pub fn plan_sample(planned: &Planned<'_>) -> Result<SearchPlan, Error> {
     let mut plan = plan(&input).map_err(|error| beside(error, planned.input.budget, held + measured))?;
     plan.memory.add("lists of the index", held);
     plan.memory.add("centroids, measured on the host", measured);
-    // What was found for the sample, and a chunk of the output that is read for it.
-    let chunk = planned.inputs.queries.source.rows().min(crate::units::INNER_ROWS);
-    let neighbours = (queries + chunk) * input.k * 12;
-    plan.memory.add("neighbours of the sample", neighbours);
+    // Of both together and of each, rows and what was found.
+    let values = 2 * queries * input.dim * 4;
+    plan.memory.add("samples and their neighbours", values + 2 * queries * input.k * 12);
+    // A chunk of the output, as it is stored and as it is looked at.
+    let chunk = rows.min(INNER_ROWS) * input.k * 24;
+    let room = planned.input.budget.0.saturating_sub(plan.memory.total());
+    let at_once = (room / chunk.max(1)).clamp(1, planned.threads as u64);
+    plan.memory.add("output read for the sample", at_once * chunk);
     plan.bytes_written = 0;
-    Ok(plan)
+    Ok((plan, at_once))
 }
 
 /// A budget that is too small, with what the job holds meanwhile.
@@ -125,7 +161,7 @@ fn truth(planned: &mut Planned<'_>, rows: &[u64], values: &[f32], stage: Stage, 
     let queries = MemorySource::from_f32("the sample", references.dim(), values.to_vec())?;
     let groups = planned.groups()?;
     let reader = groups.as_ref().map(super::groups::Groups::reader);
-    let of_sample = |range: std::ops::Range<u64>| -> Result<Vec<u32>, Error> {
+    let of_sample = |range: Range<u64>| -> Result<Vec<u32>, Error> {
         let place = |row: u64| usize::try_from(row).unwrap_or(usize::MAX);
         let sampled = &rows[place(range.start)..place(range.end)];
         let group = |&row: &u64| reader.as_ref().map_or(Ok(vec![]), |reader| reader(row..row + 1));
@@ -186,25 +222,30 @@ impl UnitSink for Found {
     }
 }
 
-/// What was written for the rows of a sample, in their order: each chunk of the output is read once.
+/// What was written for the rows of a sample, in their order: each chunk of the output is read once, so many at a time.
 ///
 /// # Errors
 /// Those of `read`.
 pub fn written(
     rows: &[u64],
-    k: crate::units::K,
-    mut read: impl FnMut(std::ops::Range<u64>) -> Result<TopK, StoreError>,
+    k: K,
+    at_once: usize,
+    read: impl Fn(Range<u64>) -> Result<TopK, StoreError> + Sync,
 ) -> Result<TopK, Error> {
-    let mut all = TopK::empty(rows.len(), k);
-    let mut done = 0;
-    for chunk in rows.chunk_by(|a, b| a / crate::units::INNER_ROWS == b / crate::units::INNER_ROWS) {
-        let range = chunk[0]..chunk[chunk.len() - 1] + 1;
-        let found = read(range.clone())?;
-        for &row in chunk {
-            let at = usize::try_from(row - range.start).unwrap_or(usize::MAX);
-            all.copy_rows(done, &found, at, 1);
-            done += 1;
+    let chunks: Vec<&[u64]> = rows.chunk_by(|a, b| a / INNER_ROWS == b / INNER_ROWS).collect();
+    let of_chunk = |chunk: &&[u64]| -> Result<TopK, StoreError> {
+        let first = chunk[0];
+        let found = read(first..chunk[chunk.len() - 1] + 1)?;
+        let mut wanted = TopK::empty(chunk.len(), k);
+        for (place, row) in chunk.iter().enumerate() {
+            wanted.copy_rows(place, &found, usize::try_from(row - first).unwrap_or(usize::MAX), 1);
         }
+        Ok(wanted)
+    };
+    let mut all = TopK::empty(0, k);
+    for chunks in chunks.chunks(at_once.max(1)) {
+        let found: Vec<TopK> = chunks.par_iter().map(of_chunk).collect::<Result<_, _>>()?;
+        all = found.iter().fold(all, TopK::followed_by);
     }
     Ok(all)
 }
@@ -212,7 +253,6 @@ pub fn written(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::units::K;
 
     #[test]
     fn a_sample_has_different_rows_in_order_and_follows_from_its_seed() {
@@ -241,15 +281,17 @@ mod tests {
     #[test]
     fn what_was_written_is_read_chunk_by_chunk_and_lands_in_the_order_of_the_sample() {
         let rows = [3, 16_383, 16_384, 40_000];
-        let mut reads = Vec::new();
-        let read = |range: std::ops::Range<u64>| {
-            reads.push(range.clone());
+        let reads = Mutex::new(Vec::new());
+        let read = |range: Range<u64>| {
+            reads.lock().unwrap().push(range.clone());
             let mut top = TopK::empty(usize::try_from(range.end - range.start).unwrap(), K::new(1).unwrap());
             range.clone().for_each(|row| top.set_row(usize::try_from(row - range.start).unwrap(), &[(0.0, row)]));
             Ok(top)
         };
-        let found = written(&rows, K::new(1).unwrap(), read).unwrap();
+        let found = written(&rows, K::new(1).unwrap(), 2, read).unwrap();
         assert_eq!(found.ids(), rows);
+        let mut reads = reads.into_inner().unwrap();
+        reads.sort_unstable_by_key(|range| range.start);
         assert_eq!(reads, [3..16_384, 16_384..16_385, 40_000..40_001]);
     }
 }

@@ -111,6 +111,8 @@ impl Planned<'_> {
         let message = format!("{error}, {TRIES} times in a row; the CPU goes on");
         run.observer.warn(&message);
         self.opened = Opened::cpu(self.request.metric, run)?;
+        // The device found it, within wider ties than the CPU has.
+        self.to_audit = None;
         self.plan_again(run)?;
         self.lost = Some(message);
         Ok(())

@@ -133,12 +133,10 @@ impl Neighbours {
     /// Rows out of range, damaged chunks, rows that are not sorted or hold an id below −1.
     pub fn read(&self, rows: Range<u64>) -> Result<TopK, StoreError> {
         let ids = if *self.indices.data_type() == data_type::int32() {
-            self.retrieve::<i32>(&self.indices, &rows)?.into_iter().map(|id| u64::try_from(id).ok()).collect()
+            self.retrieve::<i32>(&self.indices, &rows)?.into_iter().map(|id| id.try_into().unwrap_or(PADDING)).collect()
         } else {
-            self.retrieve::<i64>(&self.indices, &rows)?.into_iter().map(|id| u64::try_from(id).ok()).collect()
+            self.retrieve::<i64>(&self.indices, &rows)?.into_iter().map(|id| id.try_into().unwrap_or(PADDING)).collect()
         };
-        let ids: Vec<Option<u64>> = ids;
-        let ids = ids.into_iter().map(|id| id.unwrap_or(PADDING)).collect();
         let distances = self.retrieve::<f32>(&self.distances, &rows)?;
         TopK::from_parts(self.k, ids, distances).ok_or_else(|| StoreError::Damaged {
             array: format!("{}:{INDICES}", self.name),
