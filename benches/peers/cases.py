@@ -171,11 +171,12 @@ class SelfMapping:
     queries: int
     dim: int
     k: int = 30
-    peers: tuple = ("pynndescent",)
+    peers: tuple = ("pynndescent 0.6.0", "pynndescent 0.7.0")
 
     def small(self):
         return SelfMapping(**self.__dict__ | {"rows": 20_000, "queries": 500})
 
 
 SELF = SelfMapping("self", "mixture", MILLION, 10_000, 50)
-SELF_LEAST = 4
+# How many times as fast as which.
+SELF_LEAST, SELF_PEER = 4, SELF.peers[0]

@@ -96,7 +96,8 @@ def machine(options):
         has = " ".join(name for name in INSTRUCTIONS if name in fields["flags"].split())
     except (OSError, KeyError):
         model, has = platform.processor() or platform.machine(), ""
-    lock = Path(__file__).with_name("requirements.txt").read_text().split()
+    files = ("requirements.txt", "requirements-older.txt")
+    lock = " ".join(Path(__file__).with_name(name).read_text() for name in files).split()
     revision = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
     return {
         "cpu": model,
@@ -107,7 +108,7 @@ def machine(options):
         "blas": blas_core() or "no OpenBLAS",
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
         "revision": revision.stdout.strip(),
-        "packages": [word for word in lock if "==" in word],
+        "packages": list(dict.fromkeys(word for word in lock if "==" in word)),
     }
 
 
@@ -118,6 +119,7 @@ def main():
     parser.add_argument("--ivf", required=True)
     parser.add_argument("--ann", required=True)
     parser.add_argument("--atlasknn", required=True)
+    parser.add_argument("--older", required=True)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--only", default="")
     parser.add_argument("--threads", type=int, default=2)

@@ -21,7 +21,7 @@ def main():
 
     # Compiles what it needs, which is not what is measured.
     build(rows[:2000])
-    print(json.dumps({"ready": True}), flush=True)
+    print(json.dumps({"ready": True, "version": pynndescent.__version__}), flush=True)
     for _ in sys.stdin:
         started = time.perf_counter()
         found = build(rows).neighbor_graph[0]
