@@ -98,8 +98,8 @@ impl IndexPlan {
 /// How many lists suit so many rows: 2√n; fewer for few rows. A search reads n·nprobe/lists rows and compares with all
 /// centroids, and building compares each row with all of them.
 ///
-/// A million cells of a mixture are indexed in 3.0 s with 2√n lists and in 5.0 s with 4√n, and the neighbours of all of them
-/// at recall 0.99 take 12.3 s and 11.8 s more (2 cores). With √n lists it is 2.4 s and over 14 s.
+/// A million cells of a mixture are indexed in 2.9, 3.6, 4.5 and 5.6 s with 1.4, 2, 2.6 and 3.2 times √n lists, and the neighbours
+/// of all of them at recall 0.99 take 12.9, 11.8, 12.3 and 13.4 s more (2 cores).
 #[must_use]
 pub fn lists_for(rows: u64) -> u64 {
     (2 * rows.isqrt()).min(rows / ROWS_PER_LIST_MIN).max(1)
