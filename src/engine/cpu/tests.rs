@@ -236,7 +236,7 @@ fn queries_that_share_lists_find_what_each_list_holds() {
 fn limits_name_what_is_held() {
     for name in paths() {
         let limits = engine(Metric::Euclidean, 2, Some(name)).limits(50, k(30));
-        assert_eq!(limits.bytes_per_query, 200 + 12 * 30 + 24);
+        assert_eq!(limits.bytes_per_query, 200 + 12 * 30 + 32);
         assert_eq!(limits.bytes_per_reference, 208);
         assert_eq!(engine(Metric::Cosine, 2, Some(name)).limits(50, k(30)).bytes_per_reference, 224);
         assert!(limits.bytes_fixed < 2 << 20 && limits.pairs_per_second > 1e6);
