@@ -343,7 +343,7 @@ fn choices_that_do_not_go_together_are_refused_and_auto_explains_itself() {
     says(&auto, "method", "exact: comparing every pair takes under a second");
     let guessed = plan(ivf(&index, Probes::Auto));
     says(&guessed, "lists", "as many as find 0.99");
-    says(&guessed, "calibration and audit", "2,000 cells");
+    says(&guessed, "calibration and audit", "1,500 cells");
     assert_eq!(guessed.json["index"]["nprobe_is_a_guess"], true);
     let fixed = plan(ivf(&index, Probes::Lists(7)));
     says(&fixed, "lists", "the nearest 7 of 60");

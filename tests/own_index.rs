@@ -243,7 +243,7 @@ fn the_plan_says_what_is_built_and_what_that_takes() {
     assert!(!files.path("out").exists() && files.kept().is_empty(), "a plan writes nothing");
     says(&first, "index", "one is built first, in ");
     says(&first, "building it", "93 lists, under a second");
-    says(&first, "calibration and audit", "2,000 cells");
+    says(&first, "calibration and audit", "1,100 cells");
     says(&first, "memory by stage", "index ");
     let building = &first.json["index"]["building"];
     assert_eq!(first.json["index"]["built_first"], true);

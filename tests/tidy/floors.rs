@@ -131,6 +131,7 @@ pub const RESERVED: [(&str, &[&str], &str); 17] = [
         "unsafe",
         &[
             "src/engine/cpu/simd.rs",
+            "src/engine/cpu/simd/loops.rs",
             "src/engine/cpu/simd/registers.rs",
             "src/engine/gpu/passes.rs",
             "src/cli/heap.rs",
