@@ -9,8 +9,8 @@ use crate::visit::Horizon;
 
 /// Least sums that are compared for each neighbour that is wanted: with so many, few of the nearest share one.
 const LEAST_PER_NEIGHBOUR: usize = 2;
-/// Panels for a first bound are those of n references, n² being so many times k and all references: twice the panels take as
-/// long as letting twice the references pass.
+/// A first bound is of n references, n² being so many times k and all references: with more, comparing them takes longer than it
+/// saves of those that pass, and with fewer it is the other way round.
 const FIRST_SHARE: usize = 8;
 /// And no more than so many, of as many references as there may be.
 const FIRST_ROWS_MAX: usize = 4096;
@@ -131,7 +131,7 @@ impl Search<'_> {
         let highest = |(order, row): (i32, u32)| filter.form().value(order) + f64::from(self.packed.slack(index(row)));
         if let Some(horizon) = self.horizon() {
             let mut nearest = [f32::INFINITY; Horizon::NEAREST];
-            let nearest = &mut nearest[..Horizon::NEAREST.min(k)];
+            let nearest = &mut nearest[..self.wanted()];
             if scratch.pending.len(query) > nearest.len() {
                 let n = nearest.len();
                 for (bound, slot) in nearest.iter_mut().zip(scratch.pending.smallest(query, n)) {

@@ -142,8 +142,8 @@ impl Search<'_> {
     /// Takes the queries of a leg past its panels.
     fn pass(&self, leg: &Leg, scratch: &mut Scratch, hits: &mut Hits) {
         self.group(scratch);
-        self.bound_first(scratch, &(index(leg.rows.start)..index(leg.rows.end)));
         let leg = index(leg.rows.start)..index(leg.rows.end);
+        self.bound_first(scratch, &leg);
         self.add_first_repeats(scratch, &leg);
         let rows = self.simd.rows;
         let panels = leg.start / rows..leg.end.div_ceil(rows);
